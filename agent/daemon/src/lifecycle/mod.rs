@@ -1,0 +1,3 @@
+//! What a container is and what it may do next.
+
+pub(crate) mod config;
