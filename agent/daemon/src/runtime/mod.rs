@@ -1,0 +1,5 @@
+//! How a decision reaches the kernel.
+
+pub(crate) mod dirs;
+pub(crate) mod shim;
+pub(crate) mod stdio;
