@@ -22,7 +22,7 @@ const META_APPLIED: &str = "applied";
 const CACHE: usize = 4 << 20;
 
 pub(super) const TABLES: [Table; 5] =
-    [Table::Containers, Table::Images, Table::ImageNames, Table::Requests, Table::Tombstones];
+    [Table::Containers, Table::Images, Table::ImageNames, Table::Specs, Table::Tombstones];
 
 impl Table {
     const fn definition(self) -> TableDefinition<'static, &'static str, &'static [u8]> {
@@ -30,7 +30,7 @@ impl Table {
             Self::Containers => "containers",
             Self::Images => "images",
             Self::ImageNames => "image_names",
-            Self::Requests => "requests",
+            Self::Specs => "specs",
             Self::Tombstones => "tombstones",
         })
     }
@@ -101,6 +101,13 @@ impl Database {
             }
             transaction.open_table(META)?.insert(META_APPLIED, last)?;
             Ok(())
+        })
+    }
+
+    pub(super) fn get(&self, table: Table, key: &str) -> Result<Option<Vec<u8>>> {
+        self.read(|transaction| {
+            let rows = transaction.open_table(table.definition())?;
+            Ok(rows.get(key)?.map(|value| value.value().to_vec()))
         })
     }
 

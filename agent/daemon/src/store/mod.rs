@@ -60,8 +60,8 @@ pub(crate) enum Table {
     Images,
     /// Names of images: normalized name to manifest digest.
     ImageNames,
-    /// Answers given, by request id.
-    Requests,
+    /// OCI runtime specs of the last starts, by container id.
+    Specs,
     /// Containers that are gone, by id.
     Tombstones,
 }
@@ -130,6 +130,22 @@ impl Store {
         let mut records = self.shared.database.scan(table)?;
         overlay.lay_over(table, &mut records);
         Ok(records.into_iter().collect())
+    }
+
+    /// The value of a key, with everything committed so far. Blocks on the disk.
+    pub(crate) fn get(&self, table: Table, key: &str) -> Result<Option<Vec<u8>>> {
+        let overlay = self.shared.overlay.lock().unwrap_or_else(PoisonError::into_inner);
+        match overlay.get(table, key) {
+            Some(changed) => Ok(changed),
+            None => self.shared.database.get(table, key),
+        }
+    }
+
+    /// [`Self::commit`] in its turn, without waiting: a failure is logged.
+    pub(crate) fn commit_later(&self, writes: Vec<Write>) {
+        let log = |error| tracing::error!(%error, "a record could not be written");
+        let answer = move |result: Result<()>| result.unwrap_or_else(log);
+        self.send(writes, false, Box::new(answer)).unwrap_or_else(log);
     }
 
     async fn submit(&self, writes: Vec<Write>, durable: bool) -> Result<()> {

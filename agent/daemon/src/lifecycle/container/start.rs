@@ -29,7 +29,6 @@ struct Started {
     run: Run,
     pid: i32,
     steps: Vec<StepTime>,
-    spec: String,
     image: Arc<Image>,
 }
 
@@ -69,11 +68,9 @@ impl Container {
         self.run = Some(started.run);
         self.layers = Some(started.image);
         self.become_state(State::Running);
-        let spec =
-            Write::Put { table: Table::Specs, key: self.record.id.clone(), value: started.spec.into_bytes() };
         match self.put_record() {
             // Nobody waits: if the agent dies before, the shim's socket tells the next one that it runs.
-            Ok(record) => self.context.store.commit_later(vec![record, spec]),
+            Ok(record) => self.context.store.commit_later(vec![record]),
             Err(error) => tracing::error!(container = %self.record.id, %error, "cannot record the start"),
         }
         self.context.shims.refill();
@@ -91,12 +88,15 @@ impl Container {
             blocking(move || assemble::assemble(&context, &record, &wanted, holds, joined)).await?;
         self.layers = Some(Arc::clone(&image));
         steps.extend_from_slice(&assembled.steps);
-        let result = set_up(&shim.client, &assembled, attachment).await;
-        let Assembled { cgroup, spec, .. } = assembled;
-        match result {
+        let spec = Write::Put { table: Table::Specs, key: self.record.id.clone(), value: assembled.spec.clone() };
+        // Side by side: an exec that follows the start finds the spec.
+        let saved = self.context.store.commit(vec![spec]);
+        let (result, saved) = tokio::join!(set_up(&shim.client, &assembled, attachment), saved);
+        let cgroup = assembled.cgroup;
+        match saved.and(result) {
             Ok((pid, times)) => {
                 steps.extend(times);
-                Ok(Started { run: Run { client: shim.client, cgroup }, pid, steps, spec, image })
+                Ok(Started { run: Run { client: shim.client, cgroup }, pid, steps, image })
             }
             Err(error) => {
                 drop(shim);
