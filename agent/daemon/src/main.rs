@@ -3,5 +3,7 @@
 
 mod error;
 mod lifecycle;
+mod runtime;
+mod stats;
 
 fn main() {}

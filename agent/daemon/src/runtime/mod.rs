@@ -1,0 +1,3 @@
+//! How a decision reaches the kernel.
+
+pub(crate) mod cgroup;
