@@ -3,6 +3,7 @@
 
 mod error;
 mod lifecycle;
+mod runtime;
 mod store;
 
 fn main() {}
