@@ -29,3 +29,10 @@ pub(crate) struct Assembled {
     /// How long the agent's own steps took.
     pub(crate) steps: Vec<StepTime>,
 }
+pub(crate) struct Joined;
+pub(crate) fn joined_namespaces(_: &Index, _: &ContainerConfig) -> Result<Joined> {
+    Ok(Joined)
+}
+pub(crate) fn assemble(_: &Context, _: &Record, _: &Image, _: bool, _: Joined) -> Result<Assembled> {
+    Err(crate::error::Error::invalid("a", "b"))
+}

@@ -264,10 +264,7 @@ impl Containers {
 }
 
 /// The first view for which `holds`, or the last one of all.
-pub(super) async fn wait_for(
-    view: &mut watch::Receiver<Arc<View>>,
-    holds: impl Fn(&Arc<View>) -> bool,
-) -> Arc<View> {
+pub(super) async fn wait_for(view: &mut watch::Receiver<Arc<View>>, holds: impl Fn(&Arc<View>) -> bool) -> Arc<View> {
     let found = view.wait_for(&holds).await.map(|view| Arc::clone(&view)).ok();
     found.unwrap_or_else(|| Arc::clone(&view.borrow()))
 }

@@ -12,7 +12,6 @@
 use std::collections::HashSet;
 use std::os::unix::fs::FileTypeExt as _;
 use std::sync::Arc;
-use std::time::Duration;
 
 use hull_wire::{Outcome, RequestBody, Target};
 
@@ -53,9 +52,9 @@ impl Containers {
         }
         let mut known = HashSet::new();
         let mut tasks = tokio::task::JoinSet::new();
-        for (_, bytes) in records {
+        for (id, bytes) in records {
+            known.insert(id);
             let record = Record::decode(&bytes)?;
-            known.insert(record.id.clone());
             let containers = self.clone();
             if tasks.len() >= PARALLEL {
                 joined(tasks.join_next().await)?;
@@ -75,10 +74,21 @@ impl Containers {
         }
         let dirs = self.context.dirs.container(&id);
         let mut restored = None;
-        match self.look(&record, &dirs).await? {
-            Found::Running(client, pid) => {
-                restored = Some(self.adopt(&mut record, client, pid).await?);
-            }
+        let found = match self.look(&record, &dirs).await? {
+            Found::Running(client, pid) => match self.adopt(&mut record, client, pid).await {
+                Ok(adopted) => {
+                    restored = Some(adopted);
+                    Found::AsRecorded
+                }
+                Err(error) => {
+                    tracing::error!(container = %id, %error, "ending a container that cannot be looked after");
+                    self.end_stray(&id).await;
+                    Found::Ended(Exit::lost(&error.to_string()))
+                }
+            },
+            found => found,
+        };
+        match found {
             Found::Ended(exit) => {
                 tracing::info!(container = %id, code = exit.code, "ended while no agent ran");
                 record.exit = Some(exit);
@@ -89,7 +99,7 @@ impl Containers {
                 self.context.store.commit(vec![write]).await?;
                 blocking(move || dirs.remove_run()).await?;
             }
-            Found::AsRecorded => {}
+            Found::Running(..) | Found::AsRecorded => {}
         }
         let ended = restored.is_none() && record.state == State::Exited;
         let (auto_remove, request) = (record.config.auto_remove, record.request.clone());
@@ -140,7 +150,9 @@ impl Containers {
         }
         let places = dirs.clone();
         let exit = blocking(move || Ok(recorded_exit(&places))).await?;
-        Ok(Found::Ended(exit.map_or_else(|| Exit::lost("the shim did not answer the agent that came back"), Exit::from)))
+        Ok(Found::Ended(
+            exit.map_or_else(|| Exit::lost("the shim did not answer the agent that came back"), Exit::from),
+        ))
     }
 
     async fn adopt(&self, record: &mut Record, client: Arc<ShimClient>, pid: i32) -> Result<Restored> {
@@ -148,7 +160,9 @@ impl Containers {
         let (layers, cgroup, frozen) = blocking(move || {
             let image = context.images.get(&digest)?;
             context.layers.acquire(&image)?;
-            let cgroup = context.cgroups.open(&id)?;
+            let cgroup = context.cgroups.open(&id).ok_or_else(|| {
+                Error::new(Reason::System, format!("the control group of running container {id} is gone"))
+            })?;
             let frozen = cgroup.is_frozen();
             Ok((image, cgroup, frozen))
         })
@@ -164,7 +178,9 @@ impl Containers {
 
     async fn clean_up_after(&self, id: &str) {
         let (context, id) = (Arc::clone(&self.context), id.to_owned());
-        if let Err(error) = blocking(move || clean_cgroup(&context.cgroups.open(&id)?)).await {
+        if let Err(error) =
+            blocking(move || context.cgroups.open(&id).map_or(Ok(()), |cgroup| clean_cgroup(&cgroup))).await
+        {
             tracing::error!(%error, "cannot remove the control group of a container that has ended");
         }
     }

@@ -62,7 +62,10 @@ impl Dirs {
     /// The places of the container `id`.
     pub(crate) fn container(&self, id: &str) -> ContainerDirs {
         // Half of the id keeps the socket's path short, and 128 bits are still unique.
-        ContainerDirs { data: self.data_containers().join(id), run: self.run_containers().join(&id[..id.len().min(32)]) }
+        ContainerDirs {
+            data: self.data_containers().join(id),
+            run: self.run_containers().join(&id[..id.len().min(32)]),
+        }
     }
 
     /// Names found in the directories of containers: ids, and in the run directory their first half. Blocking.

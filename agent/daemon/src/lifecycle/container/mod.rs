@@ -22,7 +22,7 @@ use crate::images::Image;
 use crate::runtime::shim::ShimClient;
 use crate::store::{Table, Write};
 
-pub(crate) use run::Run;
+pub(crate) use run::{Run, clean_cgroup, recorded_exit};
 pub(crate) use start::FirstAttachment;
 
 /// Requests that may wait for one container's turn.
@@ -103,7 +103,12 @@ pub(crate) struct Container {
 
 impl Container {
     /// Starts the task of a container. `restored`: what was found of one that runs already.
-    pub(crate) fn spawn(context: &Arc<Context>, index: &Arc<Index>, record: Record, restored: Option<Restored>) -> Arc<Handle> {
+    pub(crate) fn spawn(
+        context: &Arc<Context>,
+        index: &Arc<Index>,
+        record: Record,
+        restored: Option<Restored>,
+    ) -> Arc<Handle> {
         let (sender, requests) = mpsc::channel(QUEUE);
         let (run, layers) = restored.map(|found| (found.run, found.layers)).unzip();
         let steps: Arc<[StepTime]> = Arc::new([]);

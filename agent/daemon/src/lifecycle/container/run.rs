@@ -100,11 +100,8 @@ impl Container {
 
     /// Freezes or thaws every process.
     pub(super) async fn freeze(&mut self, freeze: bool) -> Result<()> {
-        let (from, to, what) = if freeze {
-            (State::Running, State::Paused, "pause")
-        } else {
-            (State::Paused, State::Running, "resume")
-        };
+        let (from, to, what) =
+            if freeze { (State::Running, State::Paused, "pause") } else { (State::Paused, State::Running, "resume") };
         if self.record.state == to {
             return Ok(());
         }

@@ -84,8 +84,7 @@ impl Container {
         let mut steps = vec![StepTime { step: Step::Shim, nanos: nanos_since(begun) }];
         let (context, record) = (Arc::clone(&self.context), self.record.clone());
         let (wanted, holds) = (Arc::clone(&image), self.layers.is_some());
-        let assembled =
-            blocking(move || assemble::assemble(&context, &record, &wanted, holds, joined)).await?;
+        let assembled = blocking(move || assemble::assemble(&context, &record, &wanted, holds, joined)).await?;
         self.layers = Some(Arc::clone(&image));
         steps.extend_from_slice(&assembled.steps);
         let spec = Write::Put { table: Table::Specs, key: self.record.id.clone(), value: assembled.spec.clone() };

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hull_wire::{RequestBody, Target};
+use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
 use super::{Container, Reply, answer, blocking};
@@ -112,6 +113,9 @@ impl Container {
             return self.signal_init(signal).await;
         }
         let Some(run) = &self.run else { return Ok(()) };
+        let signal = Signal::try_from(signal).map_err(|_| {
+            Error::invalid("signal", "a real-time signal cannot be sent to all processes").hint("send it to init alone")
+        })?;
         let cgroup = run.cgroup.clone();
         blocking(move || cgroup.signal_all(signal)).await
     }

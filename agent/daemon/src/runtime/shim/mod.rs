@@ -6,5 +6,5 @@ mod packet;
 mod pool;
 
 pub(crate) use binary::ShimBinary;
-pub(crate) use client::{Answer, ShimClient, listen};
-pub(crate) use pool::{ShimPool, WarmShim};
+pub(crate) use client::{Link, ShimClient, listen};
+pub(crate) use pool::ShimPool;
