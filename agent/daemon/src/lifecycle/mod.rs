@@ -1,3 +1,4 @@
 //! What a container is and what it may do next.
 
 pub(crate) mod config;
+pub(crate) mod security;
