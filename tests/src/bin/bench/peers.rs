@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Instant;
 
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, setns, unshare};
 use serde_json::{Value, json};
 
 use crate::Result;
@@ -90,6 +92,30 @@ impl Monotonic {
         let nanos =
             u32::try_from(stamp - self.0).map_err(|_| format!("the program started {} ns off", stamp - self.0))?;
         Ok(f64::from(nanos) / 1e6)
+    }
+}
+
+/// While it lives, this thread and what it starts are in a mount namespace without the version 2 hierarchy of a hybrid
+/// host: crun refuses to run where that hierarchy has a controller of its own.
+#[derive(Debug)]
+pub(crate) struct WithoutUnified(std::fs::File);
+
+impl WithoutUnified {
+    /// `None` where the host is not hybrid.
+    pub(crate) fn enter() -> Result<Option<Self>> {
+        let unified = "/sys/fs/cgroup/unified";
+        if !Path::new(unified).exists() {
+            return Ok(None);
+        }
+        let before = std::fs::File::open("/proc/thread-self/ns/mnt")?;
+        unshare(CloneFlags::CLONE_NEWNS)?;
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+        umount2(unified, MntFlags::MNT_DETACH)?;
+        Ok(Some(Self(before)))
+    }
+
+    pub(crate) fn leave(self) -> Result<()> {
+        Ok(setns(self.0, CloneFlags::CLONE_NEWNS)?)
     }
 }
 
