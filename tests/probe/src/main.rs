@@ -7,7 +7,7 @@ mod sys;
 
 use std::ffi::CString;
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{Read as _, Write};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
