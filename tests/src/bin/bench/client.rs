@@ -1,12 +1,9 @@
 //! The benchmark's side of the gRPC API, and the job that everybody runs.
 
-use std::path::Path;
-
 use hull_proto::v1;
 use hull_proto::v1::container_service_client::ContainerServiceClient;
-use hull_proto::v1::image_service_client::ImageServiceClient;
-use hull_proto::v1::node_service_client::NodeServiceClient;
-use tonic::transport::{Channel, Endpoint};
+use hull_tests::harness::Clients;
+use tonic::transport::Channel;
 
 use crate::Result;
 
@@ -26,26 +23,15 @@ pub(crate) const CPU_QUOTA: i64 = 50_000;
 /// Length of a period in microseconds.
 pub(crate) const CPU_PERIOD: u64 = 100_000;
 
-/// Connections to one agent.
+/// Connection to one agent.
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     containers: ContainerServiceClient<Channel>,
-    images: ImageServiceClient<Channel>,
-    node: NodeServiceClient<Channel>,
 }
 
 impl Client {
-    pub(crate) async fn connect(socket: &Path) -> Result<Self> {
-        let channel = Endpoint::from_shared(format!("unix://{}", socket.display()))?.connect().await?;
-        Ok(Self {
-            containers: ContainerServiceClient::new(channel.clone()),
-            images: ImageServiceClient::new(channel.clone()),
-            node: NodeServiceClient::new(channel),
-        })
-    }
-
-    pub(crate) async fn info(&self) -> Result<v1::GetInfoResponse> {
-        Ok(self.node.clone().get_info(v1::GetInfoRequest {}).await?.into_inner())
+    pub(crate) fn new(clients: Clients) -> Self {
+        Self { containers: clients.containers }
     }
 
     /// Creates a container of the job and starts it: one call.
@@ -77,19 +63,6 @@ impl Client {
     pub(crate) async fn remove(&self, id: &str) -> Result<()> {
         let request = v1::RemoveContainerRequest { container: id.into(), force: true };
         self.containers.clone().remove_container(request).await?;
-        Ok(())
-    }
-
-    /// Imports a root file system tar as [`IMAGE`].
-    pub(crate) async fn import(&self, tar: Vec<u8>) -> Result<()> {
-        use v1::import_image_request::Message;
-        let start = v1::ImportStart { tags: vec![IMAGE.into()], ..Default::default() };
-        let pieces: Vec<_> = tar.chunks(512 << 10).map(|piece| Message::Data(piece.to_vec().into())).collect();
-        let messages = std::iter::once(Message::Start(start)).chain(pieces);
-        let stream =
-            tokio_stream::iter(messages.map(|m| v1::ImportImageRequest { message: Some(m) }).collect::<Vec<_>>());
-        let mut answers = self.images.clone().import_image(stream).await?.into_inner();
-        while answers.message().await?.is_some() {}
         Ok(())
     }
 }

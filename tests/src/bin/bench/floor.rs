@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use crate::Result;
-use crate::node::cgroup_parent;
+use crate::node::group_prefix;
 
 /// The floor program, waiting for rounds.
 #[derive(Debug)]
@@ -27,20 +27,20 @@ pub(crate) struct Round {
 }
 
 impl Floor {
-    /// Compiles and starts it, on the root file system in `state`, with a filter that allows `syscalls`.
-    pub(crate) fn start(state: &Path, syscalls: &[u32]) -> Result<Self> {
+    /// Compiles and starts it in `state`, on a root file system, with a filter that allows `syscalls`.
+    pub(crate) fn start(state: &Path, rootfs: &Path, syscalls: &[u32]) -> Result<Self> {
         let program = state.join("floor");
         compile("floor.c", &program, &[])?;
         let directory = state.join("floor-state");
         std::fs::create_dir(&directory)?;
         let allowed = state.join("floor-syscalls");
         std::fs::write(&allowed, syscalls.iter().map(|n| format!("{n}\n")).collect::<String>())?;
-        let parent = format!("{}-floor", cgroup_parent());
+        let parent = format!("{}-floor", group_prefix());
         let groups = make_groups(&parent)?;
         let mut process = Command::new(&program)
-            .arg(state.join("rootfs"))
+            .arg(rootfs)
             .arg(&directory)
-            .arg(parent.trim_start_matches('/'))
+            .arg(&parent)
             .arg(&allowed)
             .args(crate::client::STAMP)
             .stdin(Stdio::piped())
@@ -89,15 +89,14 @@ pub(crate) fn compile(source: &str, program: &Path, flags: &[&str]) -> Result<()
 /// The parents of the floor's control groups, in every hierarchy that it uses.
 fn make_groups(parent: &str) -> Result<Vec<PathBuf>> {
     let root = Path::new("/sys/fs/cgroup");
-    let name = parent.trim_start_matches('/');
     if root.join("cgroup.controllers").exists() {
-        let group = root.join(name);
+        let group = root.join(parent);
         std::fs::create_dir(&group)?;
         std::fs::write(root.join("cgroup.subtree_control"), "+memory +pids +cpu")?;
         std::fs::write(group.join("cgroup.subtree_control"), "+memory +pids +cpu")?;
         return Ok(vec![group]);
     }
-    let groups: Vec<PathBuf> = ["memory", "pids", "cpu"].iter().map(|h| root.join(h).join(name)).collect();
+    let groups: Vec<PathBuf> = ["memory", "pids", "cpu"].iter().map(|h| root.join(h).join(parent)).collect();
     groups.iter().try_for_each(|group| std::fs::create_dir(group).map_err(|e| format!("{}: {e}", group.display())))?;
     Ok(groups)
 }

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use hull_proto::v1::WaitCondition;
+use hull_tests::harness::Ctl;
 
 use crate::Result;
 use crate::client::{Client, IMAGE, MEMORY_MAX, PIDS_MAX, STAMP};
@@ -57,7 +58,7 @@ pub(crate) async fn measure(rounds: usize) -> Result<Report> {
     }
     let versions: Vec<_> = contest.peers.iter().map(|peer| (peer.name, peer.version.clone())).collect();
     contest.floor.stop()?;
-    contest.node.stop()?;
+    drop(contest.node);
     peers::remove_groups()?;
     let mut report = report(samples, &versions);
     if let Some(hidden) = contest.hidden {
@@ -69,15 +70,15 @@ pub(crate) async fn measure(rounds: usize) -> Result<Report> {
 
 impl Contest {
     async fn prepare() -> Result<Self> {
-        let node = Node::start(&[]).await?;
+        let node = Node::start().await?;
         let created = node.client.start(STAMP, false).await?;
         node.client.wait(&created.id, WaitCondition::NotRunning).await?;
         let (_, spec) = node.client.get(&created.id).await?;
         node.client.remove(&created.id).await?;
-        let state = node.state.path();
-        let peers = ["crun", "runc"].iter().filter_map(|name| Peer::prepare(name, state, &spec).transpose());
+        let (state, rootfs) = (&node.state, node.rootfs()?);
+        let peers = ["crun", "runc"].iter().filter_map(|name| Peer::prepare(name, state, &rootfs, &spec).transpose());
         let peers = peers.collect::<Result<Vec<_>>>()?;
-        let floor = Floor::start(state, &peers::allowed_syscalls(&spec)?)?;
+        let floor = Floor::start(state, &rootfs, &peers::allowed_syscalls(&spec)?)?;
         let hidden = WithoutUnified::enter()?;
         Ok(Self { node, floor, peers, hidden })
     }
@@ -111,11 +112,10 @@ impl Contest {
 
     /// `hullctl run --rm` as a whole process, milliseconds.
     async fn command(&self) -> Result<f64> {
-        let mut command = tokio::process::Command::new(crate::node::target_directory()?.join("release/hullctl"));
-        command.arg("-H").arg(format!("unix://{}", self.node.socket().display()));
-        command.args(["run", "--rm", "--cpus", "0.5", "--memory", &MEMORY_MAX.to_string()]);
-        command.args(["--pids-limit", &PIDS_MAX.to_string(), IMAGE]).args(STAMP);
-        Ok(timed(command).await.map_err(|e| format!("hullctl run: {e}"))?.whole)
+        let (memory, pids) = (MEMORY_MAX.to_string(), PIDS_MAX.to_string());
+        let flags = ["run", "--rm", "--cpus", "0.5", "--memory", &memory, "--pids-limit", &pids, IMAGE];
+        let command = Ctl::command(&self.node.agent, &[&flags[..], STAMP].concat());
+        Ok(timed(command.into()).await.map_err(|e| format!("hullctl run: {e}"))?.whole)
     }
 }
 

@@ -18,10 +18,10 @@ const REST: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Reads the agent's memory with none, 100 and 500 containers, and that of every shim.
 pub(crate) async fn measure() -> Result<Report> {
-    let node = Node::start(&[]).await?;
+    let node = Node::start().await?;
     let mut report = Report::new("memory", "proportional set size");
     tokio::time::sleep(REST).await;
-    let none = pss_kib(node.pid)?;
+    let none = pss_kib(node.agent.pid())?;
     report.figure("agent with no container", "MB", none / 1024.0, Goal::AtMost(25.0));
     let mut ids: Vec<String> = Vec::new();
     for level in LEVELS {
@@ -29,7 +29,7 @@ pub(crate) async fn measure() -> Result<Report> {
         let created = starts.buffer_unordered(4).collect::<Vec<_>>().await.into_iter().collect::<Result<Vec<_>>>()?;
         ids.extend(created.into_iter().map(|c| c.id));
         tokio::time::sleep(REST).await;
-        let agent = pss_kib(node.pid)?;
+        let agent = pss_kib(node.agent.pid())?;
         let shims = shims(&node, &ids).await?;
         #[expect(clippy::cast_precision_loss, reason = "hundreds of containers")]
         let growth = (agent - none) / level as f64;
@@ -40,8 +40,7 @@ pub(crate) async fn measure() -> Result<Report> {
     }
     remove_all(&node.client, &ids).await?;
     tokio::time::sleep(REST).await;
-    report.figure("agent after their removal", "MB", pss_kib(node.pid)? / 1024.0, Goal::None);
-    node.stop()?;
+    report.figure("agent after their removal", "MB", pss_kib(node.agent.pid())? / 1024.0, Goal::None);
     Ok(report)
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::Result;
 use crate::client::STAMP;
-use crate::node::cgroup_parent;
+use crate::node::group_prefix;
 
 /// A runtime and a bundle for it.
 #[derive(Debug)]
@@ -35,14 +35,14 @@ pub(crate) struct Run {
 
 impl Peer {
     /// Prepares a bundle below `state`; `None` if the runtime is not installed.
-    pub(crate) fn prepare(name: &'static str, state: &Path, runtime_spec: &str) -> Result<Option<Self>> {
+    pub(crate) fn prepare(name: &'static str, state: &Path, rootfs: &Path, runtime_spec: &str) -> Result<Option<Self>> {
         let Ok(output) = std::process::Command::new(name).arg("--version").output() else { return Ok(None) };
         let version = String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().to_owned();
         let bundle = state.join(format!("{name}-bundle"));
         std::fs::create_dir(&bundle)?;
         let mut spec: Value = serde_json::from_str(runtime_spec)?;
         spec["ociVersion"] = json!("1.0.2");
-        spec["root"] = json!({ "path": state.join("rootfs"), "readonly": false });
+        spec["root"] = json!({ "path": rootfs, "readonly": false });
         spec["process"]["args"] = json!(STAMP);
         spec["process"]["terminal"] = json!(false);
         Ok(Some(Self { name, version, root: state.join(format!("{name}-state")), bundle, spec, runs: 0 }))
@@ -52,7 +52,7 @@ impl Peer {
     pub(crate) async fn run(&mut self) -> Result<Run> {
         self.runs += 1;
         let id = format!("{}-{}", self.name, self.runs);
-        self.spec["linux"]["cgroupsPath"] = json!(format!("{}-peers/{id}", cgroup_parent()));
+        self.spec["linux"]["cgroupsPath"] = json!(format!("/{}-peers/{id}", group_prefix()));
         std::fs::write(self.bundle.join("config.json"), serde_json::to_vec(&self.spec)?)?;
         let mut command = tokio::process::Command::new(self.name);
         command.arg("--root").arg(&self.root);
@@ -121,7 +121,7 @@ impl WithoutUnified {
 
 /// Removes the parent control groups that the peers left: they make a group's parents and never remove them.
 pub(crate) fn remove_groups() -> Result<()> {
-    let name = format!("{}-peers", cgroup_parent().trim_start_matches('/'));
+    let name = format!("{}-peers", group_prefix());
     let root = Path::new("/sys/fs/cgroup");
     let hierarchies = std::fs::read_dir(root)?.filter_map(|entry| Some(entry.ok()?.path()));
     for group in

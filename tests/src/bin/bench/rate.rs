@@ -31,7 +31,7 @@ struct Batch {
 
 /// Starts batches of `containers` at each level.
 pub(crate) async fn measure(containers: usize) -> Result<Report> {
-    let node = Node::start(&[]).await?;
+    let node = Node::start().await?;
     let mut report = Report::new("rate", format!("{containers} containers of `sleep` per batch"));
     let mut failures = Vec::new();
     run_batch(&node.client, LEVEL, WINDOW).await?;
@@ -58,7 +58,6 @@ pub(crate) async fn measure(containers: usize) -> Result<Report> {
     #[expect(clippy::cast_precision_loss, reason = "a count of failures")]
     report.figure("failed starts", "", failures.len() as f64, Goal::AtMost(0.0));
     report.notes.extend(failures.into_iter().take(5));
-    node.stop()?;
     Ok(report)
 }
 

@@ -1,7 +1,7 @@
 //! What a section found: tables for people, JSON with every sample for programs.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -69,7 +69,7 @@ impl Host {
     fn here() -> Self {
         let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned();
         let cpus = std::thread::available_parallelism().map_or(0, usize::from);
-        let unified = std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+        let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
         Self { kernel, cpus, cgroups: if unified { "v2" } else { "v1 or hybrid" } }
     }
 }
@@ -117,8 +117,11 @@ pub(crate) fn complain(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
+/// `target/bench`, beside the directory that this program was built into.
 fn output_directory() -> Result<PathBuf> {
-    let directory = crate::node::target_directory()?.join("bench");
+    let program = std::env::current_exe()?;
+    let target = program.parent().and_then(Path::parent).ok_or("the benchmark does not run from target/release")?;
+    let directory = target.join("bench");
     std::fs::create_dir_all(&directory).map_err(|e| format!("{}: {e}", directory.display()))?;
     Ok(directory)
 }
