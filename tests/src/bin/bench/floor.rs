@@ -6,6 +6,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use crate::Result;
 use crate::node::group_prefix;
+use crate::peers::remove_group;
+use crate::report::complain;
 
 /// The floor program, waiting for rounds.
 #[derive(Debug)]
@@ -62,13 +64,16 @@ impl Floor {
         let steps = words.filter_map(|w| w.split_once('=')).filter_map(|(k, v)| Some((k.to_owned(), v.parse().ok()?)));
         Ok(Round { start, whole, steps: steps.map(|(name, nanos): (String, f64)| (name, nanos / 1e3)).collect() })
     }
+}
 
-    /// Ends it and removes its control groups.
-    pub(crate) fn stop(self) -> Result<()> {
-        let Self { mut process, requests, groups, .. } = self;
-        drop(requests);
-        process.wait()?;
-        groups.iter().try_for_each(|group| Ok(std::fs::remove_dir(group)?))
+impl Drop for Floor {
+    fn drop(&mut self) {
+        // Between two rounds nothing of it is left but its control groups' parents.
+        let ended = self.process.kill().and_then(|()| self.process.wait());
+        if let Err(error) = ended {
+            complain(&format!("bench: ending the floor: {error}"));
+        }
+        self.groups.iter().for_each(|group| remove_group(group));
     }
 }
 

@@ -9,7 +9,7 @@ use crate::Result;
 use crate::client::{Client, IMAGE, MEMORY_MAX, PIDS_MAX, STAMP};
 use crate::floor::Floor;
 use crate::node::Node;
-use crate::peers::{self, Monotonic, Peer, WithoutUnified, timed};
+use crate::peers::{self, Groups, Monotonic, Peer, WithoutUnified, timed};
 use crate::report::{Goal, Measure, Report};
 use crate::summary::{median, p99};
 
@@ -33,12 +33,13 @@ struct Samples {
     peers: Vec<(Vec<f64>, Vec<f64>)>,
 }
 
-/// Everybody who takes turns.
+/// Everybody who takes turns. Dropped in this order: the agent is looked after from the namespace that it was started in.
 struct Contest {
-    node: Node,
+    hidden: Option<WithoutUnified>,
     floor: Floor,
     peers: Vec<Peer>,
-    hidden: Option<WithoutUnified>,
+    _groups: Groups,
+    node: Node,
 }
 
 /// Measures `rounds` rounds after the warm-up.
@@ -57,12 +58,8 @@ pub(crate) async fn measure(rounds: usize) -> Result<Report> {
         }
     }
     let versions: Vec<_> = contest.peers.iter().map(|peer| (peer.name, peer.version.clone())).collect();
-    contest.floor.stop()?;
-    drop(contest.node);
-    peers::remove_groups()?;
     let mut report = report(samples, &versions);
-    if let Some(hidden) = contest.hidden {
-        hidden.leave()?;
+    if contest.hidden.is_some() {
         report.notes.push("the peers run without the version 2 hierarchy, which crun refuses on a hybrid host".into());
     }
     Ok(report)
@@ -80,7 +77,7 @@ impl Contest {
         let peers = peers.collect::<Result<Vec<_>>>()?;
         let floor = Floor::start(state, &rootfs, &peers::allowed_syscalls(&spec)?)?;
         let hidden = WithoutUnified::enter()?;
-        Ok(Self { node, floor, peers, hidden })
+        Ok(Self { hidden, floor, peers, _groups: Groups, node })
     }
 
     async fn take_turn(&mut self, turn: usize, samples: &mut Samples) -> Result<()> {

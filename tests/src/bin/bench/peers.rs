@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::Result;
 use crate::client::STAMP;
 use crate::node::group_prefix;
+use crate::report::complain;
 
 /// A runtime and a bundle for it.
 #[derive(Debug)]
@@ -113,23 +114,35 @@ impl WithoutUnified {
         umount2(unified, MntFlags::MNT_DETACH)?;
         Ok(Some(Self(before)))
     }
+}
 
-    pub(crate) fn leave(self) -> Result<()> {
-        Ok(setns(self.0, CloneFlags::CLONE_NEWNS)?)
+impl Drop for WithoutUnified {
+    fn drop(&mut self) {
+        if let Err(error) = setns(&self.0, CloneFlags::CLONE_NEWNS) {
+            complain(&format!("bench: back to the first mount namespace: {error}"));
+        }
     }
 }
 
-/// Removes the parent control groups that the peers left: they make a group's parents and never remove them.
-pub(crate) fn remove_groups() -> Result<()> {
-    let name = format!("{}-peers", group_prefix());
-    let root = Path::new("/sys/fs/cgroup");
-    let hierarchies = std::fs::read_dir(root)?.filter_map(|entry| Some(entry.ok()?.path()));
-    for group in
-        hierarchies.chain([root.to_owned()]).map(|hierarchy| hierarchy.join(&name)).filter(|group| group.is_dir())
-    {
-        std::fs::remove_dir(&group).map_err(|e| format!("{}: {e}", group.display()))?;
+/// The parent control groups that the peers make and never remove: gone when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Groups;
+
+impl Drop for Groups {
+    fn drop(&mut self) {
+        let name = format!("{}-peers", group_prefix());
+        let root = Path::new("/sys/fs/cgroup");
+        let hierarchies = std::fs::read_dir(root).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+        let groups = hierarchies.chain([root.to_owned()]).map(|hierarchy| hierarchy.join(&name));
+        groups.filter(|group| group.is_dir()).for_each(|group| remove_group(&group));
     }
-    Ok(())
+}
+
+/// Removes a control group.
+pub(crate) fn remove_group(group: &Path) {
+    if let Err(error) = std::fs::remove_dir(group) {
+        complain(&format!("bench: removing {}: {error}", group.display()));
+    }
 }
 
 /// Numbers of the system calls that a runtime spec's seccomp profile allows, whatever their arguments, ascending.
