@@ -134,7 +134,6 @@ pub struct Node {
 }
 
 /// Parses the text of a mountinfo file.
-#[must_use]
 pub fn parse_mounts(text: &str) -> Vec<Mount> {
     let list = |text: &str| text.split(',').map(str::to_owned).collect();
     text.lines()

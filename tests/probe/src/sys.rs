@@ -17,7 +17,6 @@ fn pointer(text: &std::ffi::CStr) -> libc::c_long {
 }
 
 /// Tries a system call by name with arguments that would be harmless if it were let through; `None`: unknown name.
-#[must_use]
 pub fn attempt(name: &str) -> Option<Result<libc::c_long, i32>> {
     let z = [0; 6];
     let (number, arguments) = match name {
@@ -81,7 +80,6 @@ pub fn attempt(name: &str) -> Option<Result<libc::c_long, i32>> {
 }
 
 /// Makes a device node.
-#[must_use]
 pub fn mknod(path: &std::ffi::CStr, block: bool, major: u32, minor: u32) -> Result<libc::c_long, i32> {
     let kind = if block { libc::S_IFBLK } else { libc::S_IFCHR };
     let device = libc::makedev(major, minor);
@@ -89,7 +87,6 @@ pub fn mknod(path: &std::ffi::CStr, block: bool, major: u32, minor: u32) -> Resu
 }
 
 /// Soft and hard limit of a resource.
-#[must_use]
 pub fn rlimit(resource: u32) -> (u64, u64) {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a live, writable structure of the type that the call fills.
@@ -98,14 +95,12 @@ pub fn rlimit(resource: u32) -> (u64, u64) {
 }
 
 /// PR_GET_DUMPABLE.
-#[must_use]
 pub fn dumpable() -> i32 {
     // SAFETY: takes and returns numbers only.
     unsafe { libc::prctl(libc::PR_GET_DUMPABLE) }
 }
 
 /// Whole seconds of a clock.
-#[must_use]
 pub fn clock(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a live, writable structure of the type that the call fills.
@@ -114,14 +109,12 @@ pub fn clock(clock: libc::clockid_t) -> u64 {
 }
 
 /// Session id of this process.
-#[must_use]
 pub fn session() -> i32 {
     // SAFETY: takes and returns numbers only.
     unsafe { libc::getsid(0) }
 }
 
 /// Rows and columns of the terminal at a descriptor; `None` if it is none.
-#[must_use]
 pub fn window(fd: i32) -> Option<(u16, u16)> {
     let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: `size` is a live, writable structure of the type that TIOCGWINSZ fills.
@@ -130,7 +123,6 @@ pub fn window(fd: i32) -> Option<(u16, u16)> {
 }
 
 /// Forks: the child waits for ever; the parent gets the result.
-#[must_use]
 pub fn fork_sleeper() -> Result<i32, i32> {
     // SAFETY: the probe has one thread; the child only sleeps.
     match unsafe { libc::fork() } {
@@ -143,7 +135,6 @@ pub fn fork_sleeper() -> Result<i32, i32> {
 }
 
 /// Blocks the signals, then returns the next one that comes; `None` after a failed call.
-#[must_use]
 pub fn block_and_take(signals: &[i32]) -> impl FnMut() -> Option<i32> + use<> {
     // SAFETY: `set` is filled by sigemptyset before it is used; all pointers are to live structures.
     let set = unsafe {

@@ -52,7 +52,6 @@ impl Agent {
     ///
     /// # Panics
     /// If it does not.
-    #[must_use]
     pub fn start(options: AgentOptions) -> Self {
         let name = format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let dir = Path::new("/tmp").join(format!("hull-test-{name}"));
@@ -107,7 +106,6 @@ impl Agent {
     }
 
     /// The command line: `hulld` in namespaces of its own. Every step is an exec, so the process id is hulld's.
-    #[must_use]
     pub fn command(&self) -> Command {
         let hulld = binary("hulld");
         let mut words: Vec<String> = Vec::new();
@@ -145,13 +143,11 @@ impl Agent {
     }
 
     /// Directory of images and containers.
-    #[must_use]
     pub fn data_dir(&self) -> PathBuf {
         self.dir.join("data")
     }
 
     /// Directory of sockets and mounts.
-    #[must_use]
     pub fn run_dir(&self) -> PathBuf {
         self.dir.join("run")
     }
@@ -160,7 +156,6 @@ impl Agent {
     ///
     /// # Panics
     /// If it cannot be made.
-    #[must_use]
     pub fn scratch(&self, name: &str) -> PathBuf {
         let path = self.dir.join("scratch").join(name);
         fs::create_dir_all(&path).expect("creating a scratch directory");
@@ -168,25 +163,21 @@ impl Agent {
     }
 
     /// The unix socket it listens on.
-    #[must_use]
     pub fn socket(&self) -> PathBuf {
         self.run_dir().join("hull.sock")
     }
 
     /// Its address as `--listen` and `hullctl -H` take it.
-    #[must_use]
     pub fn endpoint(&self) -> String {
         format!("unix://{}", self.socket().display())
     }
 
     /// Its parent control group.
-    #[must_use]
     pub fn cgroup(&self) -> &str {
         &self.cgroup
     }
 
     /// Its directory.
-    #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
     }
@@ -196,7 +187,6 @@ impl Agent {
     }
 
     /// What it wrote so far.
-    #[must_use]
     pub fn log(&self) -> String {
         host::text(self.log_path())
     }
@@ -205,7 +195,6 @@ impl Agent {
     ///
     /// # Panics
     /// If it does not run.
-    #[must_use]
     pub fn pid(&self) -> i32 {
         pid_of(self.state().child.as_ref().expect("the agent runs"))
     }
@@ -321,7 +310,6 @@ fn pid_of(child: &Child) -> i32 {
 }
 
 /// The workspace.
-#[must_use]
 pub(crate) fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
 }
@@ -330,20 +318,17 @@ pub(crate) fn workspace() -> PathBuf {
 ///
 /// # Panics
 /// If it has not been built.
-#[must_use]
 pub(crate) fn binary(name: &str) -> PathBuf {
     let dir = std::env::var_os("HULL_BIN_DIR").map_or_else(|| workspace().join("target/release"), PathBuf::from);
     existing(dir.join(name))
 }
 
 /// `hull-shim`: HULL_SHIM, by default the static build.
-#[must_use]
 pub(crate) fn shim() -> PathBuf {
     static_binary("HULL_SHIM", "hull-shim")
 }
 
 /// The probe: HULL_PROBE, by default the static build.
-#[must_use]
 pub(crate) fn probe() -> PathBuf {
     static_binary("HULL_PROBE", "hull-probe")
 }

@@ -46,7 +46,6 @@ pub enum Allowed<'a> {
 
 impl Census {
     /// Looks at the host.
-    #[must_use]
     pub fn take(scope: &Scope, agent: Option<i32>) -> Self {
         let dir = scope.dir.display().to_string();
         let mut census = Self::default();
@@ -87,13 +86,11 @@ impl Census {
     }
 
     /// Files found in the state directories.
-    #[must_use]
     pub fn files(&self) -> &BTreeSet<PathBuf> {
         &self.files
     }
 
     /// What is there but not allowed, one line each.
-    #[must_use]
     pub fn beyond(&self, scope: &Scope, allowed: Allowed<'_>) -> Vec<String> {
         let mut left: Vec<String> = Vec::new();
         let agent = if let Allowed::RunningAgent { pid } = allowed { pid } else { 0 };
@@ -166,7 +163,6 @@ fn contains(text: &str, dir: &str) -> bool {
 }
 
 /// Whether a name is a container's id.
-#[must_use]
 pub fn is_container_id(name: &str) -> bool {
     name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }

@@ -31,7 +31,6 @@ pub struct Clients {
 
 impl Clients {
     /// Clients over a connection.
-    #[must_use]
     pub fn over(channel: Channel) -> Self {
         Self {
             containers: ContainerServiceClient::new(channel.clone()).max_decoding_message_size(MAX_ANSWER),

@@ -23,7 +23,6 @@ pub struct Ctl {
 
 impl Ctl {
     /// `hullctl` for an agent, not yet started.
-    #[must_use]
     pub fn command(agent: &Agent, words: &[&str]) -> Command {
         let mut command = Command::new(agent::binary("hullctl"));
         command.arg("-H").arg(agent.endpoint()).args(words).stdin(Stdio::null());
@@ -34,13 +33,11 @@ impl Ctl {
     ///
     /// # Panics
     /// If it does not end in time.
-    #[must_use]
     pub fn run(agent: &Agent, words: &[&str]) -> Self {
         Self::finish(Self::command(agent, words), &[])
     }
 
     /// Runs `hullctl` with bytes on its standard input.
-    #[must_use]
     pub fn run_with(agent: &Agent, words: &[&str], input: &[u8]) -> Self {
         let mut command = Self::command(agent, words);
         command.stdin(Stdio::piped());
@@ -51,7 +48,6 @@ impl Ctl {
     ///
     /// # Panics
     /// If it does not end in time.
-    #[must_use]
     pub fn finish(mut command: Command, input: &[u8]) -> Self {
         let described = format!("{command:?}");
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("starting hullctl");
@@ -73,13 +69,11 @@ impl Ctl {
     }
 
     /// Standard output as text, without the last line's end.
-    #[must_use]
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).trim_end().to_owned()
     }
 
     /// Standard error as text.
-    #[must_use]
     pub fn error(&self) -> String {
         String::from_utf8_lossy(&self.stderr).trim_end().to_owned()
     }
@@ -88,7 +82,6 @@ impl Ctl {
     ///
     /// # Panics
     /// If it did not.
-    #[must_use]
     pub fn ok(self) -> String {
         assert_eq!(self.code, 0, "stdout: {}\nstderr: {}", self.text(), self.error());
         self.text()
@@ -131,7 +124,6 @@ impl Pty {
     ///
     /// # Panics
     /// If it cannot.
-    #[must_use]
     pub fn start(agent: &Agent, words: &[&str], rows: u16, columns: u16) -> Self {
         let size = nix::pty::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let pair = nix::pty::openpty(Some(&size), None).expect("openpty");
@@ -143,7 +135,6 @@ impl Pty {
     }
 
     /// Process id of `hullctl`.
-    #[must_use]
     pub fn pid(&self) -> i32 {
         i32::try_from(self.child.id()).expect("a process id")
     }
@@ -198,7 +189,6 @@ impl Pty {
     }
 
     /// Reads to the end; the exit code and what was shown since the last text that was waited for.
-    #[must_use]
     pub fn finish(mut self) -> (i32, String) {
         let start = Instant::now();
         while self.read()

@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 ///
 /// # Panics
 /// In CI (the variable CI is set) without root.
-#[must_use]
 pub fn is_capable() -> bool {
     if nix::unistd::geteuid().is_root() {
         return true;
@@ -19,25 +18,21 @@ pub fn is_capable() -> bool {
 }
 
 /// The text of a file; empty if it cannot be read.
-#[must_use]
 pub fn text(path: impl AsRef<Path>) -> String {
     fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
 /// Where the version 2 hierarchy is mounted.
-#[must_use]
 pub fn unified_root() -> PathBuf {
     if is_pure_v2() { "/sys/fs/cgroup".into() } else { "/sys/fs/cgroup/unified".into() }
 }
 
 /// Whether version 2 has the controllers.
-#[must_use]
 pub fn is_pure_v2() -> bool {
     Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
 }
 
 /// Roots of all mounted control group hierarchies.
-#[must_use]
 pub fn cgroup_roots() -> Vec<PathBuf> {
     hull_probe::parse_mounts(&text("/proc/self/mountinfo"))
         .into_iter()
@@ -48,7 +43,6 @@ pub fn cgroup_roots() -> Vec<PathBuf> {
 }
 
 /// A file of a container's control group: in the version 2 hierarchy where that has the controllers, else in `controller`'s.
-#[must_use]
 pub fn cgroup_file(controller: &str, cgroup: &str, v2: &str, v1: &str) -> PathBuf {
     let cgroup = cgroup.trim_start_matches('/');
     if is_pure_v2() {
@@ -59,7 +53,6 @@ pub fn cgroup_file(controller: &str, cgroup: &str, v2: &str, v1: &str) -> PathBu
 }
 
 /// Ids of all processes.
-#[must_use]
 pub fn processes() -> BTreeSet<i32> {
     fs::read_dir("/proc")
         .into_iter()
@@ -70,7 +63,6 @@ pub fn processes() -> BTreeSet<i32> {
 }
 
 /// State letter, parent and name of a process, from /proc/PID/stat; `None` if it is gone.
-#[must_use]
 pub fn stat(pid: i32) -> Option<(char, i32, String)> {
     let text = text(format!("/proc/{pid}/stat"));
     let (before, after) = text.rsplit_once(") ")?;
@@ -80,13 +72,11 @@ pub fn stat(pid: i32) -> Option<(char, i32, String)> {
 }
 
 /// Whether a process is there and not a zombie.
-#[must_use]
 pub fn is_alive(pid: i32) -> bool {
     stat(pid).is_some_and(|(state, ..)| state != 'Z' && state != 'X')
 }
 
 /// Inode number of a process's namespace.
-#[must_use]
 pub fn namespace(pid: i32, kind: &str) -> u64 {
     fs::read_link(format!("/proc/{pid}/ns/{kind}"))
         .ok()
@@ -95,13 +85,11 @@ pub fn namespace(pid: i32, kind: &str) -> u64 {
 }
 
 /// Inode number of this process's own namespace.
-#[must_use]
 pub fn own_namespace(kind: &str) -> u64 {
     namespace(i32::try_from(std::process::id()).unwrap_or(0), kind)
 }
 
 /// Process ids in a control group subtree of every hierarchy.
-#[must_use]
 pub fn cgroup_processes(cgroup: &str) -> BTreeSet<i32> {
     let mut found = BTreeSet::new();
     for root in cgroup_roots() {

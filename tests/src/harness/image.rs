@@ -46,13 +46,11 @@ impl Default for Rootfs {
 
 impl Rootfs {
     /// Nothing yet.
-    #[must_use]
     pub fn empty() -> Self {
         Self { tar: tar::Builder::new(Vec::new()) }
     }
 
     /// What every test can stand on: busybox, the probe, users and groups.
-    #[must_use]
     pub fn base() -> Self {
         let mut rootfs = Self::empty();
         for dir in ["bin", "dev", "etc", "home", "proc", "root", "sys", "usr", "usr/bin", "var", "var/log"] {
@@ -62,7 +60,6 @@ impl Rootfs {
     }
 
     /// busybox and the probe alone: for images that are hostile elsewhere.
-    #[must_use]
     pub fn programs(self) -> Self {
         let busybox = std::fs::read("/bin/busybox").expect("busybox-static is installed: run `make deps`");
         let probe = std::fs::read(agent::probe()).expect("reading the probe");
@@ -77,7 +74,6 @@ impl Rootfs {
     ///
     /// # Panics
     /// If the path is too long for tar.
-    #[must_use]
     pub fn entry(mut self, path: &str, mut header: tar::Header, data: &[u8]) -> Self {
         header.set_size(data.len() as u64);
         header.set_mtime(1_700_000_000);
@@ -89,7 +85,6 @@ impl Rootfs {
     ///
     /// # Panics
     /// If the name is longer than 100 bytes.
-    #[must_use]
     pub fn raw_entry(mut self, path: &str, mut header: tar::Header, data: &[u8]) -> Self {
         header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
         header.set_size(data.len() as u64);
@@ -99,19 +94,16 @@ impl Rootfs {
     }
 
     /// A file.
-    #[must_use]
     pub fn file(self, path: &str, mode: u32, data: impl AsRef<[u8]>) -> Self {
         self.entry(path, header(tar::EntryType::Regular, mode, 0), data.as_ref())
     }
 
     /// A file of another owner.
-    #[must_use]
     pub fn owned(self, path: &str, mode: u32, owner: u64, data: &str) -> Self {
         self.entry(path, header(tar::EntryType::Regular, mode, owner), data.as_bytes())
     }
 
     /// A directory.
-    #[must_use]
     pub fn dir(self, path: &str, mode: u32) -> Self {
         self.entry(path, header(tar::EntryType::Directory, mode, 0), &[])
     }
@@ -120,7 +112,6 @@ impl Rootfs {
     ///
     /// # Panics
     /// If the path or target is too long for tar.
-    #[must_use]
     pub fn link(mut self, path: &str, target: &str) -> Self {
         let mut header = header(tar::EntryType::Symlink, 0o777, 0);
         header.set_size(0);
@@ -129,7 +120,6 @@ impl Rootfs {
     }
 
     /// A fifo.
-    #[must_use]
     pub fn fifo(self, path: &str) -> Self {
         self.entry(path, header(tar::EntryType::Fifo, 0o666, 0), &[])
     }
@@ -138,7 +128,6 @@ impl Rootfs {
     ///
     /// # Panics
     /// Never: it is in memory.
-    #[must_use]
     pub fn tar(self) -> Vec<u8> {
         self.tar.into_inner().expect("finishing the tar")
     }
@@ -153,7 +142,6 @@ impl Rootfs {
 }
 
 /// A tar header.
-#[must_use]
 pub fn header(kind: tar::EntryType, mode: u32, owner: u64) -> tar::Header {
     let mut header = tar::Header::new_gnu();
     header.set_entry_type(kind);
@@ -164,7 +152,6 @@ pub fn header(kind: tar::EntryType, mode: u32, owner: u64) -> tar::Header {
 }
 
 /// The configuration of the base image.
-#[must_use]
 pub fn base_config() -> ImageConfig {
     ImageConfig {
         cmd: vec!["/probe".into()],

@@ -46,13 +46,11 @@ pub struct Output {
 
 impl Output {
     /// Standard output as text, without the last line's end.
-    #[must_use]
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).trim_end().to_owned()
     }
 
     /// Standard output as lines.
-    #[must_use]
     pub fn lines(&self) -> Vec<String> {
         self.text().lines().map(str::to_owned).collect()
     }
@@ -97,19 +95,16 @@ impl Session {
     }
 
     /// A name that no other test uses.
-    #[must_use]
     pub fn name(&self, name: &str) -> String {
         format!("t{}-{name}", self.number)
     }
 
     /// The label of this session's containers, as `hullctl --label` takes it.
-    #[must_use]
     pub fn label(&self) -> String {
         format!("{LABEL}={}", self.number)
     }
 
     /// A container of the base image that runs a command.
-    #[must_use]
     pub fn command(&self, words: &[&str]) -> ContainerConfig {
         ContainerConfig {
             image: BASE_IMAGE.into(),
@@ -121,14 +116,12 @@ impl Session {
     }
 
     /// A container of the base image that runs the probe.
-    #[must_use]
     pub fn probe(&self, words: &[&str]) -> ContainerConfig {
         let all: Vec<&str> = std::iter::once("/probe").chain(words.iter().copied()).collect();
         self.command(&all)
     }
 
     /// A container of the base image that runs a line of shell.
-    #[must_use]
     pub fn shell(&self, line: &str) -> ContainerConfig {
         self.command(&["/bin/sh", "-c", line])
     }
@@ -438,7 +431,6 @@ pub(super) fn strings(words: &[&str]) -> Vec<String> {
 }
 
 /// A duration as protobuf has it.
-#[must_use]
 pub fn duration(time: Duration) -> prost_types::Duration {
     prost_types::Duration {
         seconds: i64::try_from(time.as_secs()).expect("a sane duration"),
@@ -450,7 +442,6 @@ pub fn duration(time: Duration) -> prost_types::Duration {
 ///
 /// # Panics
 /// If it carries none.
-#[must_use]
 pub fn error_info(status: &Status) -> tonic_types::ErrorInfo {
     let info = status.get_details_error_info().unwrap_or_else(|| panic!("no ErrorInfo in {status:?}"));
     assert_eq!(info.domain, "hull", "{status:?}");
@@ -458,7 +449,6 @@ pub fn error_info(status: &Status) -> tonic_types::ErrorInfo {
 }
 
 /// An entry of an error's metadata; empty if absent.
-#[must_use]
 pub fn metadata(status: &Status, key: &str) -> String {
     error_info(status).metadata.get(key).cloned().unwrap_or_default()
 }

@@ -26,7 +26,6 @@ pub struct ExecOutput {
 
 impl ExecOutput {
     /// Standard output as text, without the last line's end.
-    #[must_use]
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).trim_end().to_owned()
     }
@@ -59,7 +58,6 @@ impl ExecSession {
     }
 
     /// A handle that sends requests, to use beside the answers.
-    #[must_use]
     pub fn sender(&self) -> ExecSender {
         ExecSender(self.requests.clone())
     }

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 const INTERVAL: Duration = Duration::from_millis(5);
 
 /// `time`, scaled for slow machines by HULL_TEST_TIME_FACTOR (default 1): the one place where it is read.
-#[must_use]
 pub fn scaled(time: Duration) -> Duration {
     static FACTOR: OnceLock<f64> = OnceLock::new();
     let factor = FACTOR.get_or_init(|| {
@@ -18,7 +17,6 @@ pub fn scaled(time: Duration) -> Duration {
 }
 
 /// The deadline for anything that should be done at once.
-#[must_use]
 pub fn soon() -> Duration {
     scaled(Duration::from_secs(10))
 }
