@@ -26,9 +26,10 @@ pub(crate) struct Selector {
 impl Selector {
     fn matches(&self, target: &Target) -> bool {
         (self.ids.is_empty() || self.ids.contains(&*target.id))
-            && self.labels.iter().all(|(key, value)| {
-                target.labels.get(key).is_some_and(|found| value.is_empty() || found == value)
-            })
+            && self
+                .labels
+                .iter()
+                .all(|(key, value)| target.labels.get(key).is_some_and(|found| value.is_empty() || found == value))
     }
 }
 

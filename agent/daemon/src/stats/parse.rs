@@ -99,7 +99,9 @@ pub(super) fn io_v2(text: &[u8], io: &mut IoStats) {
         }
     }
     // A device that was only looked at has a line of zeroes, or none.
-    io.devices.retain(|device| device.read_ops != 0 || device.write_ops != 0 || device.read_bytes != 0 || device.write_bytes != 0);
+    io.devices.retain(|device| {
+        device.read_ops != 0 || device.write_ops != 0 || device.read_bytes != 0 || device.write_bytes != 0
+    });
 }
 
 /// What a file of version 1 counts.
@@ -227,7 +229,14 @@ mod tests {
     #[test]
     fn io_of_both_versions() {
         let expected = [
-            DeviceIo { major: 8, minor: 16, read_bytes: 1_459_200, write_bytes: 314_773_504, read_ops: 192, write_ops: 353 },
+            DeviceIo {
+                major: 8,
+                minor: 16,
+                read_bytes: 1_459_200,
+                write_bytes: 314_773_504,
+                read_ops: 192,
+                write_ops: 353,
+            },
             DeviceIo { major: 259, minor: 0, read_bytes: 90, write_bytes: 0, read_ops: 1, write_ops: 0 },
         ];
         let mut io = IoStats::default();

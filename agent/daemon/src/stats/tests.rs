@@ -1,4 +1,5 @@
 //! The hub on files of a temporary directory, and the readers on the real kernel.
+#![expect(clippy::print_stderr, reason = "tests say why they are skipped and what they measured")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -208,10 +209,15 @@ impl Drop for Real {
 #[tokio::test]
 async fn the_kernel_is_read() {
     let Some(real) = Real::new("stats") else { return };
-    let limits = Resources { memory_max: Some(256 << 20), pids_max: Some(9), cpu_quota: Some(50_000), ..Resources::default() };
+    let limits =
+        Resources { memory_max: Some(256 << 20), pids_max: Some(9), cpu_quota: Some(50_000), ..Resources::default() };
     let group = real.0.create("c1", &limits, &[]).unwrap();
     // Files have to be read by a member for the page cache and faults to be its own.
-    let mut member = Command::new("sh").args(["-c", "while read l; do :; done; while :; do :; done"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut member = Command::new("sh")
+        .args(["-c", "while read l; do :; done; while :; do :; done"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
     let plan = group.plan();
     let unified = plan.unified.map(|dir| format!("{dir}/cgroup.procs"));
     for file in plan.v1_tasks.iter().chain(&unified) {
@@ -263,7 +269,10 @@ async fn stats_cost() {
     for _ in 0..5 {
         let frame = next(&mut subscription).await;
         let nanos = |at: usize| frame.samples[at].monotonic_nanos;
-        let (first, last) = (frame.samples.iter().map(|s| s.monotonic_nanos).min(), frame.samples.iter().map(|s| s.monotonic_nanos).max());
+        let (first, last) = (
+            frame.samples.iter().map(|s| s.monotonic_nanos).min(),
+            frame.samples.iter().map(|s| s.monotonic_nanos).max(),
+        );
         eprintln!("pass, first to last of 100: {:?} us {}", (last.unwrap() - first.unwrap()) / 1000, nanos(0));
     }
 }

@@ -51,7 +51,9 @@ fn apply_one(group: &impl Place, to: &Limit, from: &Limit) -> Result<()> {
             Reason::UnsupportedFeature,
             format!("{}: the container's control groups have no {name} controller", to.field()),
         )
-        .hint(format!("enable the {name} controller on this host; cpuset and hugetlb must be set at creation on version 1")));
+        .hint(format!(
+            "enable the {name} controller on this host; cpuset and hugetlb must be set at creation on version 1"
+        )));
     };
     let target = Target { dir: &dir, version };
     let file = target.file(to);
@@ -294,9 +296,10 @@ fn missing(limit: &Limit, name: &str) -> Error {
         Limit::SwapMax(_) | Limit::MemorySwapSum(_) => {
             (format!("{name} is missing: the kernel does not account swap"), "boot with swapaccount=1")
         }
-        Limit::Hugetlb { size, .. } => {
-            (format!("{name} is missing: no huge pages of {size} or no hugetlb controller"), "see /sys/kernel/mm/hugepages")
-        }
+        Limit::Hugetlb { size, .. } => (
+            format!("{name} is missing: no huge pages of {size} or no hugetlb controller"),
+            "see /sys/kernel/mm/hugepages",
+        ),
         _ => (format!("{name} is missing in this kernel or the controller is not enabled"), "see cgroup.controllers"),
     };
     Error::new(Reason::UnsupportedFeature, format!("{field}: {what}")).hint(hint)

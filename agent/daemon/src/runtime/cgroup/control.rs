@@ -68,7 +68,10 @@ impl ContainerCgroup {
             return Ok((FreezerController::new(dir.clone(), PathBuf::new(), true), Some(dir)));
         }
         let Some((dir, _)) = self.place(Controller::Freezer) else {
-            return Err(Error::new(Reason::UnsupportedFeature, "pause: this host has neither cgroup2 nor the freezer controller"));
+            return Err(Error::new(
+                Reason::UnsupportedFeature,
+                "pause: this host has neither cgroup2 nor the freezer controller",
+            ));
         };
         Ok((FreezerController::new(dir, PathBuf::new(), false), None))
     }
@@ -128,13 +131,16 @@ impl ContainerCgroup {
             }
         }
         let still = self.processes()?;
-        let number = rustix::process::Signal::from_named_raw(signal as i32)
-            .ok_or_else(|| Error::invalid("signal", signal))?;
+        let number =
+            rustix::process::Signal::from_named_raw(signal as i32).ok_or_else(|| Error::invalid("signal", signal))?;
         for (_, descriptor) in targets.iter().filter(|(pid, _)| still.contains(pid)) {
             match pidfd_send_signal(descriptor, number) {
                 Ok(()) | Err(rustix::io::Errno::SRCH) => {}
                 Err(error) => {
-                    return Err(Error::os(format!("signalling {}", self.path()), Errno::from_raw(error.raw_os_error())));
+                    return Err(Error::os(
+                        format!("signalling {}", self.path()),
+                        Errno::from_raw(error.raw_os_error()),
+                    ));
                 }
             }
         }
@@ -146,19 +152,22 @@ impl ContainerCgroup {
     /// # Errors
     /// `System` if a group cannot be read. A group that is gone has no processes.
     pub(crate) fn processes(&self) -> Result<Vec<i32>> {
-        let dir = self
-            .unified()
-            .or_else(|| [Controller::Freezer, Controller::Pids, Controller::Memory, Controller::Cpu]
+        let dir = self.unified().or_else(|| {
+            [Controller::Freezer, Controller::Pids, Controller::Memory, Controller::Cpu]
                 .into_iter()
                 .find_map(|controller| self.place(controller))
-                .map(|(dir, _)| dir));
+                .map(|(dir, _)| dir)
+        });
         let Some(dir) = dir else { return Ok(Vec::new()) };
-        let failed = |dir: &Path, error: &io::Error| Error::io(format!("listing processes of {}", dir.display()), error);
+        let failed =
+            |dir: &Path, error: &io::Error| Error::io(format!("listing processes of {}", dir.display()), error);
         let mut found = Vec::new();
         let mut pending = vec![dir];
         while let Some(dir) = pending.pop() {
             match fs::read_to_string(dir.join("cgroup.procs")) {
-                Ok(text) => found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0)),
+                Ok(text) => {
+                    found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0))
+                }
                 // EOPNOTSUPP: a threaded group; its processes are listed further up.
                 Err(error) if is_gone(&error) || error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
                 Err(error) => return Err(failed(&dir, &error)),
@@ -172,7 +181,9 @@ impl ContainerCgroup {
     /// Whether the container has a process. A zombie that its parent has not waited for is none.
     pub(crate) fn is_populated(&self) -> bool {
         match self.unified() {
-            Some(dir) => file::read(&dir, "cgroup.events").is_ok_and(|text| text.lines().any(|line| line == "populated 1")),
+            Some(dir) => {
+                file::read(&dir, "cgroup.events").is_ok_and(|text| text.lines().any(|line| line == "populated 1"))
+            }
             None => self.processes().is_ok_and(|processes| !processes.is_empty()),
         }
     }

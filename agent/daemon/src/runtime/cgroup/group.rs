@@ -202,10 +202,14 @@ impl ContainerCgroup {
         file::write(&dir, "devices.deny", "a")
             .map_err(|error| Error::io(format!("writing {}/devices.deny", dir.display()), &error))?;
         let mut current = "";
-        file::write_each(&dir, "devices.allow", rules.iter().map(|rule| {
-            current = rule;
-            current
-        }))
+        file::write_each(
+            &dir,
+            "devices.allow",
+            rules.iter().map(|rule| {
+                current = rule;
+                current
+            }),
+        )
         .map_err(|error| Error::io(format!("devices: allowing {current:?}"), &error))
     }
 }

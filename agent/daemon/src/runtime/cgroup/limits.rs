@@ -117,9 +117,7 @@ fn memory_changes(old: &Resources, new: &Resources, version: Version) -> Result<
     let max = pair(Limit::MemoryMax, |r| r.memory_max, NONE);
     let swap = match version {
         Version::V2 => pair(Limit::SwapMax, |r| r.memory_swap_max, NONE),
-        Version::V1 => {
-            Change { from: Limit::MemorySwapSum(swap_sum(old)?), to: Limit::MemorySwapSum(swap_sum(new)?) }
-        }
+        Version::V1 => Change { from: Limit::MemorySwapSum(swap_sum(old)?), to: Limit::MemorySwapSum(swap_sum(new)?) },
     };
     // Version 1 wants memory_limit <= memory + swap at every moment: the sum is raised first and lowered last.
     let raised = matches!((&swap.from, &swap.to), (Limit::MemorySwapSum(from), Limit::MemorySwapSum(to))
@@ -188,7 +186,10 @@ fn check(resources: &Resources) -> Result<()> {
     for limit in &resources.io_max {
         let values = [limit.read_bps, limit.write_bps, limit.read_iops, limit.write_iops];
         if values.contains(&Some(0)) {
-            return Err(Error::invalid("io_max", format_args!("{}: 0 is no limit that the kernel knows", limit.device)));
+            return Err(Error::invalid(
+                "io_max",
+                format_args!("{}: 0 is no limit that the kernel knows", limit.device),
+            ));
         }
     }
     for size in resources.hugetlb.keys() {

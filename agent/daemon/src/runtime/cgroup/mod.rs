@@ -76,8 +76,8 @@ impl CgroupManager {
     /// `PermissionDenied` where groups cannot be made.
     pub(crate) fn detect(parent: &str) -> Result<Self> {
         let parent = checked_parent(parent)?;
-        let mountinfo =
-            fs::read_to_string("/proc/self/mountinfo").map_err(|error| Error::io("reading /proc/self/mountinfo", &error))?;
+        let mountinfo = fs::read_to_string("/proc/self/mountinfo")
+            .map_err(|error| Error::io("reading /proc/self/mountinfo", &error))?;
         let offered = |mount: &Path| fs::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default();
         let hierarchies = hierarchy::find(&mountinfo, offered);
         let v2 = hierarchies.iter().any(|hierarchy| hierarchy.version == Version::V2);
@@ -244,8 +244,9 @@ impl Host {
         let hierarchy = &self.hierarchies[at];
         let name = controller.v1_name();
         hierarchy.prepare(controller, &self.parent).map_err(|error| {
-            Error::io(format!("enabling the {name} controller in cgroup.subtree_control"), &error)
-                .hint("a group with processes of its own, or another manager, stands between the root and hull's parent")
+            Error::io(format!("enabling the {name} controller in cgroup.subtree_control"), &error).hint(
+                "a group with processes of its own, or another manager, stands between the root and hull's parent",
+            )
         })?;
         if hierarchy.version == Version::V1 {
             hierarchy.make_parent(&self.parent)?;

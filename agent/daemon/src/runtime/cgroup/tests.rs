@@ -1,4 +1,5 @@
 //! Against the real kernel, in whatever mode it is. Each test has a parent of its own and leaves nothing behind.
+#![expect(clippy::print_stderr, reason = "tests say why they are skipped and what they measured")]
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
@@ -78,7 +79,12 @@ impl Member {
         let child = Command::new(program).args(args).stdout(Stdio::null()).spawn().unwrap();
         let pid = child.id().to_string();
         let plan = group.plan();
-        for tasks in plan.v1_tasks.iter().map(PathBuf::from).chain(plan.unified.map(|dir| PathBuf::from(dir).join("cgroup.procs"))) {
+        for tasks in plan
+            .v1_tasks
+            .iter()
+            .map(PathBuf::from)
+            .chain(plan.unified.map(|dir| PathBuf::from(dir).join("cgroup.procs")))
+        {
             fs::write(&tasks, &pid).unwrap();
         }
         Self(child)
@@ -232,7 +238,8 @@ fn memory_below_use_is_refused_and_kills_nobody() {
     let old = Resources { memory_max: Some(256 * MIB), memory_swap_max: Some(0), ..Resources::default() };
     let group = bench.create("c1", &old);
     // A shell that holds some 30 MiB which nobody can reclaim; it tells by its end of file when it has them.
-    let mut holder = Member::new(&group, "sh", &["-c", "sleep 0.2; x=$(head -c 30000000 /dev/zero | tr '\\0' x); sleep 1000"]);
+    let mut holder =
+        Member::new(&group, "sh", &["-c", "sleep 0.2; x=$(head -c 30000000 /dev/zero | tr '\\0' x); sleep 1000"]);
     let deadline = Instant::now() + Duration::from_secs(60);
     let used = || value(&group, Controller::Memory, "memory.usage_in_bytes", "memory.current").parse::<i64>().unwrap();
     while used() < 28 * MIB {
@@ -331,12 +338,8 @@ fn names_are_checked() {
 #[ignore = "a measurement"]
 fn cgroup_cost() {
     let Some(bench) = Bench::new("cost") else { return };
-    let resources = Resources {
-        memory_max: Some(64 * MIB),
-        cpu_quota: Some(50_000),
-        pids_max: Some(100),
-        ..Resources::default()
-    };
+    let resources =
+        Resources { memory_max: Some(64 * MIB), cpu_quota: Some(50_000), pids_max: Some(100), ..Resources::default() };
     let rules: Vec<String> = (0..12).map(|minor| format!("c 1:{minor} rwm")).collect();
     let (mut made, mut removed) = (Vec::new(), Vec::new());
     for round in 0..300 {
