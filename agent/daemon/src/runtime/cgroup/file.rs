@@ -3,8 +3,9 @@
 //! - `devices.allow`: it opens and closes the file once per rule, which is most of the cost of the usual dozen of rules;
 //! - removing directories: it sleeps between its tries instead of waiting for the group to become empty.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use rustix::fs::{XattrFlags, getxattr, setxattr};
@@ -34,9 +35,14 @@ pub(super) fn read(dir: &Path, name: &str) -> io::Result<String> {
     Ok(text)
 }
 
+/// Makes a group that only root can make groups in, whatever the agent's umask.
+pub(super) fn make(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(0o755).create(dir)
+}
+
 /// Makes a group, marked as hull's own. `false`: it was there.
 pub(super) fn make_marked(dir: &Path) -> io::Result<bool> {
-    match fs::create_dir(dir) {
+    match make(dir) {
         Ok(()) => {
             // Without the mark (no trusted.* attributes) an agent that started anew leaves an empty parent behind.
             let _ = setxattr(dir, MADE_BY_HULL, b"1", XattrFlags::empty());

@@ -1,6 +1,5 @@
 //! The groups of one container.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -166,12 +165,12 @@ impl ContainerCgroup {
     pub(super) fn make(&self) -> Result<()> {
         for at in &self.members {
             let dir = self.dir(*at);
-            match fs::create_dir(&dir) {
+            match file::make(&dir) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.replace(&dir)?,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     // Someone removed the parent while the agent ran.
                     self.host.hierarchies[*at].make_parent(&self.host.parent)?;
-                    fs::create_dir(&dir).map_err(|error| hierarchy::unusable(&dir, &error))?;
+                    file::make(&dir).map_err(|error| hierarchy::unusable(&dir, &error))?;
                 }
                 other => other.map_err(|error| hierarchy::unusable(&dir, &error))?,
             }
@@ -193,7 +192,7 @@ impl ContainerCgroup {
             .hint("end them or remove the container first"));
         }
         super::control::remove_tree(dir)
-            .and_then(|()| fs::create_dir(dir))
+            .and_then(|()| file::make(dir))
             .map_err(|error| hierarchy::unusable(dir, &error))
     }
 

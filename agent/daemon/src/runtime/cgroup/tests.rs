@@ -1,4 +1,5 @@
 //! Against the real kernel, in whatever mode it is. Each test has a parent of its own and leaves nothing behind.
+#![expect(clippy::print_stderr, reason = "tests say why they are skipped and what they measured")]
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
