@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::security::SeccompCache;
+use super::security::seccomp::SeccompCache;
 use super::userns::UsernsRanges;
 use crate::images::{Images, LayerMounts};
 use crate::runtime::cgroup::CgroupManager;

@@ -63,7 +63,7 @@ impl Container {
             &self.record.id,
             &self.record.name,
             self.record.config.labels.clone(),
-            &started.run.cgroup,
+            started.run.cgroup.stat_dirs(),
         );
         self.run = Some(started.run);
         self.layers = Some(started.image);
