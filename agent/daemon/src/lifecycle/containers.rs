@@ -12,6 +12,7 @@ use super::index::Index;
 use super::keyed_lock::KeyedLock;
 use super::record::{Exit, Record, RequestKey, View};
 use super::spec;
+use super::spec::validate::validate_resources;
 use super::state::State;
 use crate::error::{Error, Reason, Result};
 use crate::store::{Table, Write};
@@ -186,7 +187,7 @@ impl Containers {
     /// Changes limits: all of them after the change.
     pub(crate) async fn update(&self, reference: &str, change: Resources) -> Result<Resources> {
         let handle = self.find(reference)?;
-        spec::validate_resources("resources", &handle.view().config.resources.updated(&change))?;
+        validate_resources("resources", &handle.view().config.resources.updated(&change))?;
         handle.ask(|reply| Request::Update(change, reply)).await
     }
 
