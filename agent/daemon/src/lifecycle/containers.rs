@@ -259,6 +259,21 @@ impl Containers {
         Ok(waited.exit.clone())
     }
 
+    /// For an agent that ends: unmounts layers that linger, and removes the parent control group if no container is left.
+    pub(crate) async fn settle(&self) {
+        if !self.index.all().is_empty() {
+            return;
+        }
+        let context = Arc::clone(&self.context);
+        let settled = super::container::blocking(move || {
+            context.layers.sweep()?;
+            context.cgroups.remove_parent()
+        });
+        if let Err(error) = settled.await {
+            tracing::warn!(%error, "cannot remove everything; it is tried again when the agent starts");
+        }
+    }
+
     pub(super) fn find(&self, reference: &str) -> Result<Arc<Handle>> {
         self.index.find(reference)
     }

@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hull_wire::{AttachPipes, ExitRecord, Outcome, RequestBody, Target};
 use tokio::sync::oneshot;
 
+use super::assemble;
 use super::config::ExecConfig;
 use super::container::{FirstAttachment, Handle, Request, blocking};
 use super::containers::{Containers, wait_for};
 use super::context::START_DEADLINE;
-use super::assemble;
 use super::plan::{self, ExecContext};
 use super::record::{Exit, View, now_nanos};
 use crate::error::{Error, Reason, Result};
@@ -185,12 +185,16 @@ impl Containers {
             let spec = spec.ok_or_else(|| Error::new(Reason::Internal, "the container's runtime spec is missing"))?;
             let spec = super::spec::from_json(&String::from_utf8_lossy(&spec))?;
             let image = assemble::defaults(&*context.images.get(&digest)?);
-            let plan = plan::exec_process(&spec, &exec, &ExecContext {
-                config: &container,
-                image: &image,
-                seccomp: &context.seccomp,
-                capabilities: context.host.capabilities,
-            })?;
+            let plan = plan::exec_process(
+                &spec,
+                &exec,
+                &ExecContext {
+                    config: &container,
+                    image: &image,
+                    seccomp: &context.seccomp,
+                    capabilities: context.host.capabilities,
+                },
+            )?;
             memfd::encoded("hull-exec", &plan)
         })
         .await

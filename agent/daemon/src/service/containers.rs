@@ -10,10 +10,10 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::convert::page::Page;
 use super::convert::{self, config, reference, render, time};
-use crate::lifecycle::signal;
 use super::status::shutting_down;
 use super::{Edge, exec, logs};
 use crate::error::{Error, Result};
+use crate::lifecycle::signal;
 use crate::lifecycle::{State, View};
 
 /// Longest request id in bytes.
