@@ -3,5 +3,6 @@
 
 mod error;
 mod lifecycle;
+mod store;
 
 fn main() {}

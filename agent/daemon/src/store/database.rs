@@ -1,0 +1,178 @@
+//! The redb file: tables, schema version, and how far the journal has been applied.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use redb::{DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
+
+use super::Table;
+use super::writer::Changes;
+use crate::error::{Error, Reason, Result};
+
+/// Version of the tables and of the records in them; raised when an older hull could no longer read them.
+const SCHEMA: u64 = 1;
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+const META_SCHEMA: &str = "schema";
+const META_APPLIED: &str = "applied";
+/// redb's page cache in bytes; the records themselves are kept in memory by their owners.
+const CACHE: usize = 4 << 20;
+
+pub(super) const TABLES: [Table; 5] =
+    [Table::Containers, Table::Images, Table::ImageNames, Table::Requests, Table::Tombstones];
+
+impl Table {
+    const fn definition(self) -> TableDefinition<'static, &'static str, &'static [u8]> {
+        TableDefinition::new(match self {
+            Self::Containers => "containers",
+            Self::Images => "images",
+            Self::ImageNames => "image_names",
+            Self::Requests => "requests",
+            Self::Tombstones => "tombstones",
+        })
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Database {
+    redb: redb::Database,
+    path: PathBuf,
+}
+
+impl Database {
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        let redb = match open(path) {
+            Ok(redb) => redb,
+            Err(error) if is_corrupt(&error) => {
+                set_aside(path, &error)?;
+                open(path).map_err(|error| failed("opening", path, error))?
+            }
+            Err(error) => return Err(failed("opening", path, error)),
+        };
+        let database = Self { redb, path: path.to_owned() };
+        database.prepare()?;
+        if let Some(parent) = path.parent() {
+            let sync = File::open(parent).and_then(|directory| directory.sync_all());
+            sync.map_err(|error| Error::io(format!("syncing {}", parent.display()), &error))?;
+        }
+        Ok(database)
+    }
+
+    /// Checks the schema version; makes what a new database lacks.
+    fn prepare(&self) -> Result<()> {
+        match self.meta(META_SCHEMA)? {
+            Some(SCHEMA) => Ok(()),
+            Some(other) => {
+                let line = format!(
+                    "the database {} has schema version {other}, this hulld knows version {SCHEMA}",
+                    self.path.display()
+                );
+                let hint = "start the hulld that wrote it, or begin anew with another data directory";
+                Err(Error::new(Reason::UnsupportedFeature, line).hint(hint))
+            }
+            None => self.write(|transaction| {
+                transaction.open_table(META)?.insert(META_SCHEMA, SCHEMA)?;
+                for table in TABLES {
+                    transaction.open_table(table.definition())?;
+                }
+                Ok(())
+            }),
+        }
+    }
+
+    /// Number of the last journal record that is in the database.
+    pub(super) fn applied(&self) -> Result<u64> {
+        Ok(self.meta(META_APPLIED)?.unwrap_or(0))
+    }
+
+    /// Applies the changes of the journal's records up to `last` and syncs.
+    pub(super) fn apply(&self, changes: &Changes, last: u64) -> Result<()> {
+        self.write(|transaction| {
+            for ((table, key), value) in changes {
+                let mut table = transaction.open_table(table.definition())?;
+                match value {
+                    Some(value) => drop(table.insert(key.as_str(), value.as_slice())?),
+                    None => drop(table.remove(key.as_str())?),
+                }
+            }
+            transaction.open_table(META)?.insert(META_APPLIED, last)?;
+            Ok(())
+        })
+    }
+
+    pub(super) fn scan(&self, table: Table) -> Result<BTreeMap<String, Vec<u8>>> {
+        let read = || -> Result<_, redb::Error> {
+            let rows = self.redb.begin_read()?.open_table(table.definition())?;
+            let mut records = BTreeMap::new();
+            for row in rows.iter()? {
+                let (key, value) = row?;
+                records.insert(key.value().to_owned(), value.value().to_vec());
+            }
+            Ok(records)
+        };
+        read().map_err(|error| failed("reading", &self.path, error))
+    }
+
+    fn meta(&self, key: &str) -> Result<Option<u64>> {
+        let read = || -> Result<_, redb::Error> {
+            match self.redb.begin_read()?.open_table(META) {
+                Ok(table) => Ok(table.get(key)?.map(|value| value.value())),
+                Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        };
+        read().map_err(|error| failed("reading", &self.path, error))
+    }
+
+    fn write(&self, change: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>) -> Result<()> {
+        let write = || -> Result<(), redb::Error> {
+            let transaction = self.redb.begin_write()?;
+            change(&transaction)?;
+            Ok(transaction.commit()?)
+        };
+        write().map_err(|error| failed("writing", &self.path, error))
+    }
+}
+
+fn open(path: &Path) -> Result<redb::Database, DatabaseError> {
+    redb::Builder::new().set_cache_size(CACHE).create(path)
+}
+
+/// Whether the file is there but cannot be redb's any more. redb reports a bad magic number as `InvalidData`.
+fn is_corrupt(error: &DatabaseError) -> bool {
+    match error {
+        DatabaseError::Storage(StorageError::Corrupted(_)) => true,
+        DatabaseError::Storage(StorageError::Io(error)) => {
+            matches!(error.kind(), ErrorKind::InvalidData | ErrorKind::UnexpectedEof)
+        }
+        _ => false,
+    }
+}
+
+/// Renames the file, so that nothing that may still be saved from it is lost.
+fn set_aside(path: &Path, error: &DatabaseError) -> Result<()> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".corrupt-{now}"));
+    std::fs::rename(path, &name).map_err(|error| Error::io(format!("renaming {}", path.display()), &error))?;
+    tracing::error!(
+        database = %path.display(), kept_as = %name.display(), %error,
+        "the database is damaged and was set aside; images are read anew from the content store, records of stopped \
+         containers are lost"
+    );
+    Ok(())
+}
+
+fn failed(verb: &str, path: &Path, error: impl Into<redb::Error>) -> Error {
+    let what = format!("{verb} the database {}", path.display());
+    match error.into() {
+        redb::Error::Io(error) => Error::io(what, &error),
+        redb::Error::DatabaseAlreadyOpen => {
+            Error::new(Reason::InvalidState, format!("{what}: another process has it open"))
+                .hint("one hulld per data directory; stop the other one")
+        }
+        other => Error::new(Reason::System, format!("{what}: {other}")),
+    }
+}
