@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use redb::{DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
@@ -37,7 +38,8 @@ impl Table {
 
 #[derive(Debug)]
 pub(super) struct Database {
-    redb: redb::Database,
+    /// `None` after a failed write, until it could be opened anew: redb refuses all work after an error of the disk.
+    redb: Mutex<Option<Arc<redb::Database>>>,
     path: PathBuf,
 }
 
@@ -51,7 +53,7 @@ impl Database {
             }
             Err(error) => return Err(failed("opening", path, error)),
         };
-        let database = Self { redb, path: path.to_owned() };
+        let database = Self { redb: Mutex::new(Some(Arc::new(redb))), path: path.to_owned() };
         database.prepare()?;
         if let Some(parent) = path.parent() {
             let sync = File::open(parent).and_then(|directory| directory.sync_all());
@@ -103,41 +105,60 @@ impl Database {
     }
 
     pub(super) fn scan(&self, table: Table) -> Result<BTreeMap<String, Vec<u8>>> {
-        let read = || -> Result<_, redb::Error> {
-            let rows = self.redb.begin_read()?.open_table(table.definition())?;
+        self.read(|transaction| {
+            let rows = transaction.open_table(table.definition())?;
             let mut records = BTreeMap::new();
             for row in rows.iter()? {
                 let (key, value) = row?;
                 records.insert(key.value().to_owned(), value.value().to_vec());
             }
             Ok(records)
-        };
-        read().map_err(|error| failed("reading", &self.path, error))
+        })
     }
 
     fn meta(&self, key: &str) -> Result<Option<u64>> {
-        let read = || -> Result<_, redb::Error> {
-            match self.redb.begin_read()?.open_table(META) {
-                Ok(table) => Ok(table.get(key)?.map(|value| value.value())),
-                Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
-                Err(error) => Err(error.into()),
-            }
-        };
+        self.read(|transaction| match transaction.open_table(META) {
+            Ok(table) => Ok(table.get(key)?.map(|value| value.value())),
+            Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+            Err(error) => Err(error.into()),
+        })
+    }
+
+    fn read<T>(&self, query: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>) -> Result<T> {
+        let redb = self.handle().clone();
+        let read = || query(&redb.ok_or(redb::Error::PreviousIo)?.begin_read()?);
         read().map_err(|error| failed("reading", &self.path, error))
     }
 
     fn write(&self, change: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>) -> Result<()> {
+        let redb = self.handle().clone();
+        let redb = match redb {
+            Some(redb) => redb,
+            None => {
+                let redb = Arc::new(open(&self.path).map_err(|error| failed("opening", &self.path, error))?);
+                *self.handle() = Some(Arc::clone(&redb));
+                redb
+            }
+        };
         let write = || -> Result<(), redb::Error> {
-            let transaction = self.redb.begin_write()?;
+            let transaction = redb.begin_write()?;
             change(&transaction)?;
             Ok(transaction.commit()?)
         };
-        write().map_err(|error| failed("writing", &self.path, error))
+        write().map_err(|error| {
+            *self.handle() = None;
+            failed("writing", &self.path, error)
+        })
+    }
+
+    fn handle(&self) -> MutexGuard<'_, Option<Arc<redb::Database>>> {
+        self.redb.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 fn open(path: &Path) -> Result<redb::Database, DatabaseError> {
-    redb::Builder::new().set_cache_size(CACHE).create(path)
+    // The file is small: verifying every page at each start costs little, and a damaged page is found before it is trusted.
+    redb::Builder::new().set_cache_size(CACHE).set_check_integrity_on_open(true).create(path)
 }
 
 /// Whether the file is there but cannot be redb's any more. redb reports a bad magic number as `InvalidData`.
