@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod images;
 mod lifecycle;
 mod store;
 
