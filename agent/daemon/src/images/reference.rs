@@ -61,7 +61,7 @@ impl Reference {
         if domain.len() + 1 + path.len() > NAME_MAX {
             return Err(wrong("the name is longer than 255 bytes"));
         }
-        if digest.is_none() && is_hex(&path, 64) && !name.contains('/') {
+        if digest.is_none() && is_hex(name, 64) {
             return Err(wrong("64 hexadecimal digits are a digest, not a name"));
         }
         let tag = match (tag, &digest) {
