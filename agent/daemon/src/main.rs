@@ -6,9 +6,12 @@ mod config;
 mod error;
 mod images;
 mod lifecycle;
+<<<<<<< HEAD
 mod runtime;
 mod service;
 mod stats;
+=======
+>>>>>>> w-images
 mod store;
 
 use std::io::Write as _;
