@@ -2,6 +2,10 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod images;
 mod lifecycle;
+mod runtime;
+mod stats;
+mod store;
 
 fn main() {}
