@@ -240,7 +240,7 @@ async fn the_kernel_is_read() {
         let end = Instant::now() + Duration::from_secs(60);
         let usage = loop {
             let usage = next(&mut subscription).await.samples[0].usage.clone();
-            if usage.cpu.usage_nanos > Some(50_000_000) && usage.cpu.throttled_periods > Some(0) {
+            if usage.cpu.usage_nanos > Some(50_000_000) && usage.cpu.throttled_nanos > Some(0) {
                 break usage;
             }
             assert!(Instant::now() < end, "{usage:?}");
@@ -248,7 +248,7 @@ async fn the_kernel_is_read() {
         let once = hub.read_once(&Selector::default()).await.unwrap();
         assert!(once[0].usage.cpu.usage_nanos >= usage.cpu.usage_nanos);
         assert!(usage.cpu.user_nanos > Some(0) && usage.cpu.system_nanos.is_some(), "{usage:?}");
-        assert!(usage.cpu.periods > Some(0) && usage.cpu.throttled_nanos > Some(0), "{usage:?}");
+        assert!(usage.cpu.periods > Some(0) && usage.cpu.throttled_periods > Some(0), "{usage:?}");
         assert!(usage.memory.usage.is_some() && usage.memory.working_set <= usage.memory.usage, "{usage:?}");
         assert_eq!((usage.memory.limit, usage.memory.oom_kills), (Some(256 << 20), Some(0)));
         assert!(usage.memory.anon.is_some() && usage.memory.file.is_some() && usage.memory.swap.is_some(), "{usage:?}");
