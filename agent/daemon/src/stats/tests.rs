@@ -218,7 +218,7 @@ async fn the_kernel_is_read() {
         let limits = Resources {
             memory_max: Some(256 << 20),
             pids_max: Some(9),
-            cpu_quota: Some(50_000),
+            cpu_quota: Some(3_000),
             ..Resources::default()
         };
         let group = real.0.create("c1", &limits, &[]).unwrap();
