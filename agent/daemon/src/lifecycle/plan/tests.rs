@@ -300,8 +300,18 @@ fn what_plugins_may_not_ask_is_refused_by_its_place() {
     fn mount(spec: &mut Spec) -> &mut oci_spec::runtime::Mount {
         &mut spec.mounts_mut().as_mut().unwrap()[0]
     }
-    refused(&|spec| drop(spec.set_hooks(HooksBuilder::default().build().ok())), "hooks");
-    refused(&|spec| drop(linux(spec).set_rootfs_propagation(Some("shared".to_owned()))), "linux.rootfsPropagation");
+    refused(
+        &|spec| {
+            spec.set_hooks(HooksBuilder::default().build().ok());
+        },
+        "hooks",
+    );
+    refused(
+        &|spec| {
+            linux(spec).set_rootfs_propagation(Some("shared".to_owned()));
+        },
+        "linux.rootfsPropagation",
+    );
     refused(
         &|spec| linux(spec).namespaces_mut().as_mut().unwrap().retain(|n| n.typ() != LinuxNamespaceType::Mount),
         "linux.namespaces",
@@ -317,14 +327,36 @@ fn what_plugins_may_not_ask_is_refused_by_its_place() {
         },
         "linux.namespaces",
     );
-    refused(&|spec| drop(mount(spec).set_typ(Some("nfs".to_owned()))), "mounts[0].type");
-    refused(&|spec| drop(mount(spec).set_options(Some(strings(&["colour"])))), "mounts[0].options");
-    refused(&|spec| drop(mount(spec).set_options(Some(strings(&["rshared"])))), "mounts[0].options");
     refused(
-        &|spec| drop(mount(spec).set_typ(Some("bind".to_owned())).set_options(Some(strings(&["size=1"])))),
+        &|spec| {
+            mount(spec).set_typ(Some("nfs".to_owned()));
+        },
+        "mounts[0].type",
+    );
+    refused(
+        &|spec| {
+            mount(spec).set_options(Some(strings(&["colour"])));
+        },
         "mounts[0].options",
     );
-    refused(&|spec| drop(mount(spec).set_destination("proc".into())), "mounts[0]");
+    refused(
+        &|spec| {
+            mount(spec).set_options(Some(strings(&["rshared"])));
+        },
+        "mounts[0].options",
+    );
+    refused(
+        &|spec| {
+            mount(spec).set_typ(Some("bind".to_owned())).set_options(Some(strings(&["size=1"])));
+        },
+        "mounts[0].options",
+    );
+    refused(
+        &|spec| {
+            mount(spec).set_destination("proc".into());
+        },
+        "mounts[0]",
+    );
 }
 
 fn exec(exec: &ExecConfig, config: &ContainerConfig) -> Result<hull_wire::ProcessPlan> {

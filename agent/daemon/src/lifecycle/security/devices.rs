@@ -125,14 +125,15 @@ impl DevicePolicy {
         let Some(allowed) = &self.allowed else {
             return Ok(None);
         };
-        let mut program = Vec::new();
         // r2: access and type of struct bpf_cgroup_dev_ctx; r3: access; r4: major; r5: minor.
-        program.push(insn(LOAD_WORD, 2, 1, 0, 0));
-        program.push(insn(MOVE, 3, 2, 0, 0));
-        program.push(insn(SHIFT_RIGHT, 3, 0, 0, 16));
-        program.push(insn(AND, 2, 0, 0, 0xffff));
-        program.push(insn(LOAD_WORD, 4, 1, 4, 0));
-        program.push(insn(LOAD_WORD, 5, 1, 8, 0));
+        let mut program = vec![
+            insn(LOAD_WORD, 2, 1, 0, 0),
+            insn(MOVE, 3, 2, 0, 0),
+            insn(SHIFT_RIGHT, 3, 0, 0, 16),
+            insn(AND, 2, 0, 0, 0xffff),
+            insn(LOAD_WORD, 4, 1, 4, 0),
+            insn(LOAD_WORD, 5, 1, 8, 0),
+        ];
         for rule in allowed {
             rule.write(&mut program);
         }

@@ -161,7 +161,12 @@ fn limits() {
         refused("config.resources.cpuset_cpus: ", with(|limits| limits.cpuset_cpus = Some(list.to_owned())));
     }
     for size in ["", "2M", "MB", "0MB", "../../x", "99999MB"] {
-        refused("config.resources.hugetlb: ", with(|limits| drop(limits.hugetlb.insert(size.to_owned(), 1))));
+        refused(
+            "config.resources.hugetlb: ",
+            with(|limits| {
+                limits.hugetlb.insert(size.to_owned(), 1);
+            }),
+        );
     }
     let io = |device: &str, rate| IoMax { device: device.to_owned(), read_bps: rate, ..IoMax::default() };
     refused("config.resources.io_max[0].device: ", with(|limits| limits.io_max = vec![io("sda", Some(1))]));

@@ -124,9 +124,10 @@ impl Profile {
         if !self.architectures.is_empty() && !self.arch_map.is_empty() {
             return Err("architectures and archMap exclude one another".to_owned());
         }
+        let mut listed =
+            self.architectures.iter().chain(self.arch_map.iter().map(|entry| &entry.architecture)).peekable();
         let native = |arch: &Arch| *arch == NATIVE.1 || *arch == Arch::ScmpArchNative;
-        let listed = self.architectures.iter().chain(self.arch_map.iter().map(|entry| &entry.architecture));
-        if !(self.architectures.is_empty() && self.arch_map.is_empty()) && !listed.into_iter().any(native) {
+        if listed.peek().is_some() && !listed.any(native) {
             return Err(format!("architectures: {} is not among them", NATIVE.1));
         }
         let default = (self.default_action, self.default_errno_ret);
@@ -205,7 +206,7 @@ impl Rule {
             return None;
         }
         let mut rule = LinuxSyscall::default();
-        let args = self.args.iter().map(Argument::to_oci).collect::<Vec<_>>();
+        let args = self.args.iter().copied().map(Argument::to_oci).collect::<Vec<_>>();
         rule.set_names(names)
             .set_action(self.action)
             .set_errno_ret(self.errno_ret)
@@ -229,7 +230,7 @@ impl Argument {
         }
     }
 
-    fn to_oci(&self) -> LinuxSeccompArg {
+    fn to_oci(self) -> LinuxSeccompArg {
         let builder = LinuxSeccompArgBuilder::default().index(self.index).value(self.value).op(self.op);
         // Every field has a default, so building cannot fail.
         builder.value_two(self.value_two).build().unwrap_or_default()
