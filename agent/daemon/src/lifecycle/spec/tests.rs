@@ -284,7 +284,9 @@ fn spec_survives_json() {
     let spec = spec(&config(), &image()).unwrap();
     let json = to_json(&spec).unwrap();
     assert_eq!(from_json(&json).unwrap(), spec);
-    assert_eq!(to_json(&from_json(&json).unwrap()).unwrap(), json);
+    let shown = for_display(&json).unwrap();
+    assert_eq!(for_display(&to_json(&from_json(&json).unwrap()).unwrap()).unwrap(), shown);
+    assert_eq!(from_json(&shown).unwrap(), spec);
     assert!(json.contains(r#""ociVersion":"1.2.0""#) && json.contains(r#""cgroupsPath":"/hull/0123456789abcdef""#));
 }
 
