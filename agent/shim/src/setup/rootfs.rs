@@ -32,7 +32,9 @@ fn directory(path: &str) -> Result<OwnedFd> {
 fn by_descriptor(plan: &RootfsPlan, ids: Option<BorrowedFd<'_>>) -> Result<Option<OwnedFd>> {
     let step = Step::Rootfs;
     let overlay = Filesystem::open(c"overlay").at(step, "the kernel has no overlay file system")?;
+    let mut layers = Vec::with_capacity(plan.layers.len());
     for (index, path) in plan.layers.iter().enumerate() {
+        // Kept until the overlay is mounted: a detached mount is gone when its descriptor is closed.
         let layer = match ids {
             None => directory(path)?,
             Some(_) => layer(path, ids)?,
@@ -41,6 +43,7 @@ fn by_descriptor(plan: &RootfsPlan, ids: Option<BorrowedFd<'_>>) -> Result<Optio
             Err(Errno::EINVAL) if index == 0 => return Ok(None),
             set => set.at(step, format!("layer {path}"))?,
         }
+        layers.push(layer);
     }
     overlay.set_fd(c"upperdir", directory(&plan.upper)?.as_fd()).at(step, format!("upper directory {}", plan.upper))?;
     overlay.set_fd(c"workdir", directory(&plan.work)?.as_fd()).at(step, format!("work directory {}", plan.work))?;

@@ -370,8 +370,15 @@ pub(crate) fn receive(socket: &OwnedFd) -> Option<(Report, Vec<OwnedFd>)> {
     let mut buffer = vec![0; MAX_PACKET];
     let mut space = nix::cmsg_space!([i32; MAX_FDS]);
     let mut slices = [IoSliceMut::new(&mut buffer)];
-    let timeout = nix::sys::time::TimeVal::new(PATIENCE.as_secs().cast_signed(), 0);
-    setsockopt(socket, sockopt::ReceiveTimeout, &timeout).unwrap();
+    // With a timeout, recvmsg(2) is not restarted after a signal.
+    let mut poll = [nix::poll::PollFd::new(std::os::fd::AsFd::as_fd(socket), nix::poll::PollFlags::POLLIN)];
+    let ready = loop {
+        match nix::poll::poll(&mut poll, u16::try_from(PATIENCE.as_millis()).unwrap()) {
+            Err(nix::errno::Errno::EINTR) => {}
+            ready => break ready.unwrap(),
+        }
+    };
+    assert!(ready == 1, "the shim is silent");
     let message = recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut space), MsgFlags::MSG_CMSG_CLOEXEC).unwrap();
     let mut fds = Vec::new();
     for ancillary in message.cmsgs().unwrap() {
