@@ -108,3 +108,37 @@ fn mount_by_name(plan: &RootfsPlan, run_dir: &str, ids: Option<BorrowedFd<'_>>) 
     let root: &CStr = c"root";
     clone_tree(names.as_fd(), root, false).at(step, "detaching the root")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Read;
+
+    use super::*;
+
+    /// What kernels before 6.13 need, on any kernel. Needs root.
+    #[test]
+    fn layers_by_name_are_the_same_root() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+        let layers: Vec<String> = (0..200).map(|index| path(&format!("layers/{index}-{}", "x".repeat(64)))).collect();
+        for (index, layer) in layers.iter().enumerate() {
+            fs::create_dir_all(layer).unwrap();
+            fs::write(format!("{layer}/top"), index.to_string()).unwrap();
+            fs::write(format!("{layer}/file{index}"), "").unwrap();
+        }
+        ["upper", "work", "run"].iter().for_each(|name| fs::create_dir(path(name)).unwrap());
+        let plan = RootfsPlan { layers, upper: path("upper"), work: path("work"), read_only: false };
+        // In a thread: only it moves to another mount namespace and back.
+        let run = path("run");
+        let root = std::thread::spawn(move || by_name(&plan, &run, None).unwrap()).join().unwrap();
+        let mut text = String::new();
+        fs::File::from(openat(&root, "top", OFlag::O_RDONLY, Mode::empty()).unwrap())
+            .read_to_string(&mut text)
+            .unwrap();
+        assert_eq!(text, "0");
+        openat(&root, "file199", OFlag::O_RDONLY, Mode::empty()).unwrap();
+        mkdirat(&root, "made", Mode::S_IRWXU).unwrap();
+        assert!(fs::exists(path("upper/made")).unwrap());
+    }
+}

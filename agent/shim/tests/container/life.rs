@@ -1,13 +1,9 @@
 //! A container's life: start, output, execs, attachments, terminal, end.
-//!
-//! Black box: the real shim on the real kernel, the test in the agent's place. See `driver` for what is needed.
-
-mod driver;
 
 use std::fs;
 use std::os::fd::OwnedFd;
 
-use driver::{Container, drain, eventually, pipe, process, read_until};
+use crate::driver::{Container, drain, eventually, pipe, process, read_until};
 use hull_wire::*;
 
 #[test]
@@ -24,7 +20,11 @@ fn output_goes_to_the_log_and_the_exit_is_recorded() {
 #[test]
 fn every_byte_of_much_output_is_logged() {
     let mut container = Container::new();
-    let plan = container.plan(&["sh", "-c", "yes 'all work and no play' | head -n 200000; head -c 100000 /dev/zero | tr '\\0' x"]);
+    let plan = container.plan(&[
+        "sh",
+        "-c",
+        "yes 'all work and no play' | head -n 200000; head -c 100000 /dev/zero | tr '\\0' x",
+    ]);
     container.start(&plan);
     assert_eq!(container.wait().code, 0);
     let expected = "all work and no play\n".repeat(200_000) + &"x".repeat(100_000);
@@ -103,7 +103,11 @@ fn attachments_come_and_go() {
 #[test]
 fn init_on_a_terminal() {
     let mut container = Container::new();
-    let mut plan = container.plan(&["sh", "-c", "stty size; tty; read line; echo got $line; stty size; ls -l /dev/console >/dev/null && echo console"]);
+    let mut plan = container.plan(&[
+        "sh",
+        "-c",
+        "stty size; tty; read line; echo got $line; stty size; ls -l /dev/console >/dev/null && echo console",
+    ]);
     plan.stdin = Stdin::Open { once: false };
     plan.process.terminal = Some((11, 22));
     let (input, output) = (pipe(), pipe());
@@ -149,7 +153,7 @@ fn the_agent_may_go_and_come() {
     let second = connect(&container.path("run/shim.sock"));
     let first = std::mem::replace(&mut container.agent, second);
     assert!(matches!(container.request(RequestBody::Status, &[]).0, Outcome::Status { .. }));
-    assert!(driver::receive(&first).is_none());
+    assert!(crate::driver::receive(&first).is_none());
     container.request(RequestBody::Signal { target: Target::Init, signal: 9 }, &[]);
     assert_eq!(container.wait().code, 137);
 }

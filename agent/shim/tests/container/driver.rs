@@ -27,6 +27,9 @@ pub(crate) fn shim() -> PathBuf {
     )
 }
 
+/// Fills the directory that a layer is made of.
+pub(crate) type Builder = Box<dyn FnOnce(&Path)>;
+
 /// A container's directories, its layer mounted, and the shim.
 pub(crate) struct Container {
     pub(crate) directory: tempfile::TempDir,
@@ -43,8 +46,11 @@ pub(crate) fn busybox(root: &Path) {
         fs::create_dir_all(root.join(directory)).unwrap();
     }
     fs::copy("/bin/busybox", root.join("bin/busybox")).unwrap();
-    for name in ["sh", "cat", "ls", "id", "sleep", "echo", "true", "stat", "mount", "head", "dd", "tty", "stty", "kill", "wc", "test",
-        "touch", "readlink", "hostname", "ip", "env", "pwd", "printf", "grep", "sort", "tr", "mkdir", "ps", "ln", "yes", "nsenter"] {
+    for name in [
+        "sh", "cat", "ls", "id", "sleep", "echo", "true", "stat", "mount", "head", "dd", "tty", "stty", "kill", "wc",
+        "test", "touch", "readlink", "hostname", "ip", "env", "pwd", "printf", "grep", "sort", "tr", "mkdir", "ps",
+        "ln", "yes", "nsenter",
+    ] {
         symlink("busybox", root.join("bin").join(name)).unwrap();
     }
     fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nweb:x:33:44::/srv:/bin/sh\n").unwrap();
@@ -73,7 +79,7 @@ impl Container {
     }
 
     /// One layer for each builder, the topmost first.
-    pub(crate) fn with_layers(builders: Vec<Box<dyn FnOnce(&Path)>>) -> Self {
+    pub(crate) fn with_layers(builders: Vec<Builder>) -> Self {
         let directory = tempfile::Builder::new().prefix("hull-shimtest-").tempdir().unwrap();
         let path = directory.path();
         fs::set_permissions(path, fs::Permissions::from_mode(0o711)).unwrap();
@@ -147,20 +153,45 @@ impl Container {
             mounts: vec![
                 filesystem("proc", "/proc", all, &[]),
                 filesystem("tmpfs", "/dev", NOSUID, &[("mode", "755"), ("size", "65536k")]),
-                filesystem("devpts", "/dev/pts", NOSUID | NOEXEC, &[("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")]),
+                filesystem(
+                    "devpts",
+                    "/dev/pts",
+                    NOSUID | NOEXEC,
+                    &[("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")],
+                ),
                 filesystem("sysfs", "/sys", all | RDONLY, &[]),
                 filesystem("mqueue", "/dev/mqueue", all, &[]),
                 filesystem("tmpfs", "/dev/shm", all, &[("mode", "1777"), ("size", "65536k")]),
             ],
-            devices: vec![device("null", 1, 3), device("zero", 1, 5), device("full", 1, 7), device("random", 1, 8), device("urandom", 1, 9), device("tty", 5, 0)],
-            symlinks: [("/dev/fd", "/proc/self/fd"), ("/dev/stdin", "/proc/self/fd/0"), ("/dev/stdout", "/proc/self/fd/1"), ("/dev/ptmx", "pts/ptmx")]
-                .map(|(path, target)| Symlink { path: path.to_owned(), target: target.to_owned() })
-                .to_vec(),
+            devices: vec![
+                device("null", 1, 3),
+                device("zero", 1, 5),
+                device("full", 1, 7),
+                device("random", 1, 8),
+                device("urandom", 1, 9),
+                device("tty", 5, 0),
+            ],
+            symlinks: [
+                ("/dev/fd", "/proc/self/fd"),
+                ("/dev/stdin", "/proc/self/fd/0"),
+                ("/dev/stdout", "/proc/self/fd/1"),
+                ("/dev/ptmx", "pts/ptmx"),
+            ]
+            .map(|(path, target)| Symlink { path: path.to_owned(), target: target.to_owned() })
+            .to_vec(),
             files: vec![
                 FilePlan { target: "/etc/hostname".to_owned(), contents: "inside\n".to_owned(), mode: 0o644 },
                 FilePlan { target: "/etc/hosts".to_owned(), contents: "127.0.0.1 localhost\n".to_owned(), mode: 0o644 },
             ],
-            masked_paths: strings(&["/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/scsi", "/sys/firmware", "/nowhere"]),
+            masked_paths: strings(&[
+                "/proc/acpi",
+                "/proc/kcore",
+                "/proc/keys",
+                "/proc/timer_list",
+                "/proc/scsi",
+                "/sys/firmware",
+                "/nowhere",
+            ]),
             readonly_paths: strings(&["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"]),
             hostname: Some("inside".to_owned()),
             domainname: None,
@@ -304,7 +335,13 @@ pub(crate) fn process(argv: &[&str]) -> ProcessPlan {
         cwd: "/".to_owned(),
         user: UserPlan { user: "0".to_owned(), group: None, additional_groups: vec![] },
         umask: 0o022,
-        capabilities: Capabilities { bounding: docker, effective: docker, permitted: docker, inheritable: 0, ambient: 0 },
+        capabilities: Capabilities {
+            bounding: docker,
+            effective: docker,
+            permitted: docker,
+            inheritable: 0,
+            ambient: 0,
+        },
         no_new_privs: true,
         seccomp: None,
         seccomp_flags: 0,
@@ -365,7 +402,7 @@ pub(crate) fn send(socket: &OwnedFd, packet: &[u8], fds: &[OwnedFd]) {
     sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(packet)], ancillary, MsgFlags::empty(), None).unwrap();
 }
 
-#[expect(unsafe_code, reason = "received descriptors have no safe owner in nix")]
+#[expect(unsafe_code, reason = "nix returns received descriptors as numbers")]
 pub(crate) fn receive(socket: &OwnedFd) -> Option<(Report, Vec<OwnedFd>)> {
     let mut buffer = vec![0; MAX_PACKET];
     let mut space = nix::cmsg_space!([i32; MAX_FDS]);

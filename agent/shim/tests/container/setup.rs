@@ -1,12 +1,10 @@
 //! What a container is set up to be, seen from inside, and how setup fails.
 
-mod driver;
-
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use driver::{Container, busybox, process};
+use crate::driver::{self, Builder, Container, busybox, process};
 use hull_wire::*;
 use nix::errno::Errno;
 
@@ -18,12 +16,7 @@ fn output(container: &mut Container, plan: &Plan) -> String {
 }
 
 fn bind(source: &str, target: &str, flags: u64, idmap: bool) -> MountPlan {
-    let kind = MountKind::Bind {
-        source: source.to_owned(),
-        recursive: true,
-        propagation: Propagation::Private,
-        idmap,
-    };
+    let kind = MountKind::Bind { source: source.to_owned(), recursive: true, propagation: Propagation::Private, idmap };
     MountPlan { kind, target: target.to_owned(), flags }
 }
 
@@ -62,7 +55,10 @@ fn no_mount_of_the_host_is_left() {
     let types: Vec<&str> = text.lines().filter_map(|line| line.split(" - ").nth(1)?.split(' ').next()).collect();
     let binds = 2 + 2 + 1; // files; masked null and tmpfs are counted by type below
     assert!(types.len() >= plan.mounts.len() + binds, "{text}");
-    assert!(types.iter().all(|name| ["overlay", "proc", "tmpfs", "devpts", "sysfs", "mqueue"].contains(name)), "{text}");
+    assert!(
+        types.iter().all(|name| ["overlay", "proc", "tmpfs", "devpts", "sysfs", "mqueue"].contains(name)),
+        "{text}"
+    );
     assert_eq!(types.iter().filter(|name| **name == "overlay").count(), 1, "{text}");
     assert!(text.lines().all(|line| !line.contains("hull-shimtest") || line.contains(" - overlay ")), "{text}");
 }
@@ -80,7 +76,8 @@ fn namespaces_are_new_and_loopback_is_up() {
     }
     let (_, text) = container.run(1, &["ip", "addr", "show", "lo"]);
     assert!(text.contains("127.0.0.1/8"), "{text}");
-    let (_, text) = container.run(2, &["cat", "/proc/sys/net/ipv4/ip_unprivileged_port_start", "/proc/self/timens_offsets"]);
+    let (_, text) =
+        container.run(2, &["cat", "/proc/sys/net/ipv4/ip_unprivileged_port_start", "/proc/self/timens_offsets"]);
     let words: Vec<&str> = text.split_whitespace().collect();
     assert_eq!(words, ["0", "monotonic", "86400", "0", "boottime", "-2", "500000000"]);
     let (_, text) = container.run(3, &["sh", "-c", "readlink /proc/self/ns/time; readlink /proc/1/ns/time"]);
@@ -157,13 +154,13 @@ fn a_user_namespace_maps_root_files_and_mounts() {
 
 #[test]
 fn a_hundred_layers_are_one_root() {
-    let layer = |index: usize| -> Box<dyn FnOnce(&Path)> {
+    let layer = |index: usize| -> Builder {
         Box::new(move |root: &Path| {
             fs::write(root.join(format!("file{index}")), index.to_string()).unwrap();
             fs::write(root.join("top"), index.to_string()).unwrap();
         })
     };
-    let mut layers: Vec<Box<dyn FnOnce(&Path)>> = (0..100).map(layer).collect();
+    let mut layers: Vec<Builder> = (0..100).map(layer).collect();
     layers.push(Box::new(busybox));
     let mut container = Container::with_layers(layers);
     let plan = container.plan(&["sh", "-c", "cat /top; ls / | grep -c file"]);
@@ -188,17 +185,41 @@ fn masked_and_read_only_paths_and_root() {
 #[test]
 fn capabilities_limits_and_privileges_are_the_plans() {
     let mut container = Container::new();
-    let mut plan = container.plan(&["sh", "-c", "grep -E 'Cap|NoNew|Groups' /proc/self/status; ulimit -n; umask; cat /proc/self/oom_score_adj"]);
+    let mut plan = container.plan(&[
+        "sh",
+        "-c",
+        "grep -E 'Cap|NoNew|Groups' /proc/self/status; ulimit -n; umask; cat /proc/self/oom_score_adj",
+    ]);
     plan.process.rlimits = vec![Rlimit { resource: 7, soft: 100, hard: 200 }];
     plan.process.umask = 0o077;
     plan.process.oom_score_adj = Some(321);
     plan.process.user = UserPlan { user: "web".to_owned(), group: None, additional_groups: vec!["99".to_owned()] };
-    plan.process.capabilities = Capabilities { bounding: 0xff, effective: 0x401 & 0xff, permitted: 0x1, inheritable: 0x1, ambient: 0x1 };
+    plan.process.capabilities =
+        Capabilities { bounding: 0xff, effective: 0x401 & 0xff, permitted: 0x1, inheritable: 0x1, ambient: 0x1 };
     let text = output(&mut container, &plan);
     let words: Vec<&str> = text.split_whitespace().collect();
     let one = "0000000000000001";
-    let expected = ["Groups:", "7", "44", "99", "CapInh:", one, "CapPrm:", one, "CapEff:", one, "CapBnd:", "00000000000000ff", "CapAmb:", one,
-        "NoNewPrivs:", "1", "100", "0077", "321"];
+    let expected = [
+        "Groups:",
+        "7",
+        "44",
+        "99",
+        "CapInh:",
+        one,
+        "CapPrm:",
+        one,
+        "CapEff:",
+        one,
+        "CapBnd:",
+        "00000000000000ff",
+        "CapAmb:",
+        one,
+        "NoNewPrivs:",
+        "1",
+        "100",
+        "0077",
+        "321",
+    ];
     assert_eq!(words, expected);
 }
 
@@ -266,7 +287,11 @@ fn failures_name_their_step() {
         (|plan| plan.rootfs.upper = "/nowhere".to_owned(), Step::Rootfs, "/nowhere"),
         (|plan| plan.rootfs.layers.push("/nowhere".to_owned()), Step::Rootfs, "/nowhere"),
         (|plan| plan.mounts.push(bind("/nowhere", "/x", 0, false)), Step::Mount, "/nowhere at /x"),
-        (|plan| plan.mounts.push(bind("/etc", "/etc/passwd", 0, false)), Step::Mount, "a directory cannot be mounted over a file"),
+        (
+            |plan| plan.mounts.push(bind("/etc", "/etc/passwd", 0, false)),
+            Step::Mount,
+            "a directory cannot be mounted over a file",
+        ),
         (|plan| plan.mounts.push(bind("/etc", "/../.", 0, false)), Step::Mount, "over the root"),
         (|plan| plan.namespaces.network = Namespace::Path("/nowhere".to_owned()), Step::Namespaces, "/nowhere"),
         (|plan| plan.sysctls.push(("net/nope".to_owned(), "1".to_owned())), Step::Sysctl, "net/nope"),
@@ -300,7 +325,10 @@ fn links_in_the_image_lead_nowhere_outside() {
             let mut container = Container::with_layers(vec![Box::new(build)]);
             let plan = container.plan(&["true"]);
             let failure = failure(&mut container, &plan);
-            assert!(failure.step == Step::Mount && failure.detail.contains(&format!("at /{name}")), "{kind}: {failure:?}");
+            assert!(
+                failure.step == Step::Mount && failure.detail.contains(&format!("at /{name}")),
+                "{kind}: {failure:?}"
+            );
         }
     }
     // Elsewhere links are followed, inside the root.
@@ -333,7 +361,10 @@ fn links_in_the_image_lead_nowhere_outside() {
 fn account_files_of_the_image_are_not_trusted() {
     type Build = fn(&Path);
     let cases: [(Build, &str); 3] = [
-        (|root| nix::unistd::mkfifo(&root.join("etc/passwd"), nix::sys::stat::Mode::S_IRWXU).unwrap(), "not a regular file"),
+        (
+            |root| nix::unistd::mkfifo(&root.join("etc/passwd"), nix::sys::stat::Mode::S_IRWXU).unwrap(),
+            "not a regular file",
+        ),
         (|root| fs::write(root.join("etc/passwd"), vec![b'x'; (1 << 20) + 1]).unwrap(), "larger than 1 MiB"),
         (|root| symlink("/proc/self/environ", root.join("etc/passwd")).unwrap(), "no user"),
     ];
