@@ -228,13 +228,23 @@ async fn a_paused_container_stands_still_and_goes_on() {
     // Nothing to wait for: this is the time in which nothing may happen.
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(hull.log_lines(&id).await.len(), frozen);
-    assert_error(hull.clients.containers.clone().pause_container(pause()).await, Code::FailedPrecondition, "INVALID_STATE", "");
+    assert_error(
+        hull.clients.containers.clone().pause_container(pause()).await,
+        Code::FailedPrecondition,
+        "INVALID_STATE",
+        "",
+    );
 
     let resume = ResumeContainerRequest { container: id.clone() };
     hull.clients.containers.clone().resume_container(resume.clone()).await.expect("ResumeContainer");
     assert_eq!(hull.state(&id).await, ContainerState::Running);
     wait::until_async("it ticks on", || async { (hull.log_lines(&id).await.len() > frozen).then_some(()) }).await;
-    assert_error(hull.clients.containers.clone().resume_container(resume).await, Code::FailedPrecondition, "INVALID_STATE", "");
+    assert_error(
+        hull.clients.containers.clone().resume_container(resume).await,
+        Code::FailedPrecondition,
+        "INVALID_STATE",
+        "",
+    );
 }
 
 #[tokio::test]
@@ -281,8 +291,10 @@ async fn auto_remove_removes_after_the_exit() {
 async fn waiting_ends_with_the_container_and_tells_how() {
     let hull = Session::shared().await;
     let created = hull.create(hull.probe(&["exit", "9"])).await;
-    let request = |condition: WaitCondition| WaitContainerRequest { container: created.clone(), condition: condition.into() };
-    let at_once = hull.clients.containers.clone().wait_container(request(WaitCondition::NotRunning)).await.expect("Wait");
+    let request =
+        |condition: WaitCondition| WaitContainerRequest { container: created.clone(), condition: condition.into() };
+    let at_once =
+        hull.clients.containers.clone().wait_container(request(WaitCondition::NotRunning)).await.expect("Wait");
     assert_eq!(at_once.into_inner().exit, None);
 
     let mut service = hull.clients.containers.clone();
@@ -327,16 +339,14 @@ async fn a_repeated_create_with_the_same_request_id_returns_the_same_container()
 #[tokio::test]
 async fn side_by_side_creates_with_one_request_id_make_one_container() {
     let hull = Session::shared().await;
-    let request = CreateContainerRequest {
-        request_id: hull.name("race"),
-        config: Some(hull.probe(&["sleep"])),
-        start: false,
-    };
+    let request =
+        CreateContainerRequest { request_id: hull.name("race"), config: Some(hull.probe(&["sleep"])), start: false };
     let calls = (0..8).map(|_| {
         let (mut service, request) = (hull.clients.containers.clone(), request.clone());
         tokio::spawn(async move { service.create_container(request).await.expect("CreateContainer").into_inner().id })
     });
-    let ids: Vec<String> = futures_util::future::join_all(calls).await.into_iter().map(|id| id.expect("join")).collect();
+    let ids: Vec<String> =
+        futures_util::future::join_all(calls).await.into_iter().map(|id| id.expect("join")).collect();
     assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
 }
 
@@ -401,7 +411,10 @@ async fn lists_are_filtered_and_come_in_pages_newest_first() {
     let states = vec![ContainerState::Running.into()];
     assert_eq!(found(ContainerFilter { states, ..ContainerFilter::default() }).await, [ids[2].clone()]);
     assert_eq!(found(ContainerFilter { name: "page5".into(), ..ContainerFilter::default() }).await, [ids[5].clone()]);
-    assert_eq!(found(ContainerFilter { id: ids[1][..20].into(), ..ContainerFilter::default() }).await, [ids[1].clone()]);
+    assert_eq!(
+        found(ContainerFilter { id: ids[1][..20].into(), ..ContainerFilter::default() }).await,
+        [ids[1].clone()]
+    );
     for image in ["test/base:1", "docker.io/test/base:1"] {
         assert_eq!(found(ContainerFilter { image: image.into(), ..ContainerFilter::default() }).await.len(), 7);
     }
@@ -445,7 +458,9 @@ async fn a_removal_in_the_middle_of_a_run_leaves_nothing() {
     for _ in 0..5 {
         let id = hull.run(hull.shell("while true; do echo x; done")).await;
         let request = RemoveContainerRequest { container: id, force: true };
-        wait::within("RemoveContainer", hull.clients.containers.clone().remove_container(request)).await.expect("removing");
+        wait::within("RemoveContainer", hull.clients.containers.clone().remove_container(request))
+            .await
+            .expect("removing");
     }
     hull.agent.assert_no_container_left();
 }
