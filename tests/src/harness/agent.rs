@@ -334,7 +334,7 @@ pub(crate) fn probe() -> PathBuf {
 }
 
 fn static_binary(variable: &str, name: &str) -> PathBuf {
-    let default = || workspace().join("target/x86_64-unknown-linux-gnu/shim").join(name);
+    let default = || workspace().join("target/shim").join(name);
     existing(std::env::var_os(variable).map_or_else(default, PathBuf::from))
 }
 

@@ -12,6 +12,7 @@ mod client;
 mod ctl;
 pub mod host;
 pub mod image;
+pub mod oci;
 mod session;
 mod stream;
 pub mod wait;
