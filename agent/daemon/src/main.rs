@@ -6,12 +6,9 @@ mod config;
 mod error;
 mod images;
 mod lifecycle;
-<<<<<<< HEAD
 mod runtime;
 mod service;
 mod stats;
-=======
->>>>>>> w-images
 mod store;
 
 use std::io::Write as _;

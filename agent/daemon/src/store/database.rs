@@ -22,11 +22,7 @@ const META_APPLIED: &str = "applied";
 const CACHE: usize = 4 << 20;
 
 pub(super) const TABLES: [Table; 5] =
-<<<<<<< HEAD
     [Table::Containers, Table::Images, Table::ImageNames, Table::Specs, Table::Tombstones];
-=======
-    [Table::Containers, Table::Images, Table::ImageNames, Table::Requests, Table::Tombstones];
->>>>>>> w-images
 
 impl Table {
     const fn definition(self) -> TableDefinition<'static, &'static str, &'static [u8]> {
@@ -34,11 +30,7 @@ impl Table {
             Self::Containers => "containers",
             Self::Images => "images",
             Self::ImageNames => "image_names",
-<<<<<<< HEAD
             Self::Specs => "specs",
-=======
-            Self::Requests => "requests",
->>>>>>> w-images
             Self::Tombstones => "tombstones",
         })
     }
@@ -112,7 +104,6 @@ impl Database {
         })
     }
 
-<<<<<<< HEAD
     pub(super) fn get(&self, table: Table, key: &str) -> Result<Option<Vec<u8>>> {
         self.read(|transaction| {
             let rows = transaction.open_table(table.definition())?;
@@ -120,8 +111,6 @@ impl Database {
         })
     }
 
-=======
->>>>>>> w-images
     pub(super) fn scan(&self, table: Table) -> Result<BTreeMap<String, Vec<u8>>> {
         self.read(|transaction| {
             let rows = transaction.open_table(table.definition())?;

@@ -60,13 +60,8 @@ pub(crate) enum Table {
     Images,
     /// Names of images: normalized name to manifest digest.
     ImageNames,
-<<<<<<< HEAD
     /// OCI runtime specs of the last starts, by container id.
     Specs,
-=======
-    /// Answers given, by request id.
-    Requests,
->>>>>>> w-images
     /// Containers that are gone, by id.
     Tombstones,
 }
@@ -137,7 +132,6 @@ impl Store {
         Ok(records.into_iter().collect())
     }
 
-<<<<<<< HEAD
     /// The value of a key, with everything committed so far. Blocks on the disk.
     pub(crate) fn get(&self, table: Table, key: &str) -> Result<Option<Vec<u8>>> {
         let overlay = self.shared.overlay.lock().unwrap_or_else(PoisonError::into_inner);
@@ -154,8 +148,6 @@ impl Store {
         self.send(writes, false, Box::new(answer)).unwrap_or_else(log);
     }
 
-=======
->>>>>>> w-images
     async fn submit(&self, writes: Vec<Write>, durable: bool) -> Result<()> {
         let (answer, answered) = tokio::sync::oneshot::channel();
         // A caller that went away does not undo the commit.

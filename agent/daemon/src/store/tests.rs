@@ -41,22 +41,14 @@ async fn commits_side_by_side_all_arrive() {
     let tasks = (0..200).map(|n| {
         let store = store.clone();
         tokio::spawn(async move {
-<<<<<<< HEAD
             let write = vec![put(Table::Specs, &format!("{n:03}"), b"x")];
-=======
-            let write = vec![put(Table::Requests, &format!("{n:03}"), b"x")];
->>>>>>> w-images
             if n % 50 == 0 { store.commit_durable(write).await } else { store.commit(write).await }
         })
     });
     for task in tasks.collect::<Vec<_>>() {
         task.await.unwrap().unwrap();
     }
-<<<<<<< HEAD
     assert_eq!(store.scan(Table::Specs).unwrap().len(), 200);
-=======
-    assert_eq!(store.scan(Table::Requests).unwrap().len(), 200);
->>>>>>> w-images
 }
 
 #[test]

@@ -62,15 +62,12 @@ impl Overlay {
         &self.active
     }
 
-<<<<<<< HEAD
     /// The value of a key that was changed; `Some(None)`: removed.
     pub(super) fn get(&self, table: Table, key: &str) -> Option<Option<Vec<u8>>> {
         let key = (table, key.to_owned());
         self.active.get(&key).or_else(|| self.flushing.get(&key)).cloned()
     }
 
-=======
->>>>>>> w-images
     /// Brings the records of `table` up to date.
     pub(super) fn lay_over(&self, table: Table, records: &mut BTreeMap<String, Vec<u8>>) {
         for ((changed, key), value) in self.flushing.iter().chain(&self.active) {
