@@ -27,7 +27,7 @@ hullctl info
 if ! hullctl image inspect demo/busybox:1 >/dev/null 2>&1; then
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT
-    "$(command -v busybox)" mkdir -p "$work/rootfs/bin" "$work/rootfs/etc" "$work/rootfs/tmp"
+    mkdir -p "$work/rootfs/bin" "$work/rootfs/etc" "$work/rootfs/tmp"
     cp "$(command -v busybox)" "$work/rootfs/bin/busybox"
     chroot "$work/rootfs" /bin/busybox --install -s /bin
     tar -C "$work/rootfs" -cf "$work/rootfs.tar" .

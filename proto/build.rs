@@ -11,6 +11,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(files, ["."])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?).join("hull.v1.bin");
     std::fs::write(out, descriptors.encode_to_vec())?;
-    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    // The codec looks messages up in the descriptors by their names.
+    let mut config = tonic_prost_build::Config::new();
+    config.enable_type_names();
+    let builder = tonic_prost_build::configure().bytes(".").codec_path("crate::StrictCodec");
+    builder.compile_fds_with_config(descriptors, config)?;
     Ok(())
 }

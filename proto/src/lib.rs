@@ -1,6 +1,10 @@
 //! The `hull.v1` gRPC API. The messages' and services' documentation is that of the protobuf sources in `proto/hull/v1`.
 #![forbid(unsafe_code)]
 
+mod codec;
+
+pub use codec::{StrictCodec, StrictDecoder};
+
 /// Messages, clients and servers of `hull.v1`.
 #[allow(missing_docs, clippy::large_enum_variant, clippy::doc_markdown)]
 pub mod v1 {

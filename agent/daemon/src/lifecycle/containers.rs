@@ -12,6 +12,7 @@ use super::index::Index;
 use super::keyed_lock::KeyedLock;
 use super::record::{Exit, Record, RequestKey, View};
 use super::spec;
+use super::spec::validate::validate_resources;
 use super::state::State;
 use crate::error::{Error, Reason, Result};
 use crate::store::{Table, Write};
@@ -186,7 +187,7 @@ impl Containers {
     /// Changes limits: all of them after the change.
     pub(crate) async fn update(&self, reference: &str, change: Resources) -> Result<Resources> {
         let handle = self.find(reference)?;
-        spec::validate_resources("resources", &handle.view().config.resources.updated(&change))?;
+        validate_resources("resources", &handle.view().config.resources.updated(&change))?;
         handle.ask(|reply| Request::Update(change, reply)).await
     }
 
@@ -256,6 +257,21 @@ impl Containers {
         };
         let waited = wait_for(&mut view, holds).await;
         Ok(waited.exit.clone())
+    }
+
+    /// For an agent that ends: unmounts layers that linger, and removes the parent control group if no container is left.
+    pub(crate) async fn settle(&self) {
+        if !self.index.all().is_empty() {
+            return;
+        }
+        let context = Arc::clone(&self.context);
+        let settled = super::container::blocking(move || {
+            context.layers.sweep()?;
+            context.cgroups.remove_parent()
+        });
+        if let Err(error) = settled.await {
+            tracing::warn!(%error, "cannot remove everything; it is tried again when the agent starts");
+        }
     }
 
     pub(super) fn find(&self, reference: &str) -> Result<Arc<Handle>> {

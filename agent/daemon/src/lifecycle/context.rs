@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use super::security::capabilities::HostCapabilities;
 use super::security::seccomp::SeccompCache;
 use super::userns::UsernsRanges;
+use crate::error::{Error, Result};
 use crate::images::{Images, LayerMounts};
 use crate::runtime::cgroup::CgroupManager;
 use crate::runtime::dirs::Dirs;
+use crate::runtime::features;
 use crate::runtime::shim::ShimPool;
 use crate::stats::StatsHub;
 use crate::store::Store;
@@ -23,7 +26,34 @@ pub(crate) struct Context {
     pub(crate) shims: ShimPool,
     pub(crate) userns: UsernsRanges,
     pub(crate) seccomp: SeccompCache,
+    pub(crate) host: Host,
+}
+
+/// What does not change about the host until it boots again.
+#[derive(Debug)]
+pub(crate) struct Host {
     pub(crate) boot_id: String,
+    pub(crate) capabilities: HostCapabilities,
+    /// Kernel version, major and minor.
+    pub(crate) kernel: (u32, u32),
+}
+
+impl Host {
+    /// Asks the kernel. Blocking, for a moment.
+    pub(crate) fn read() -> Result<Self> {
+        let path = "/proc/sys/kernel/random/boot_id";
+        let boot_id =
+            std::fs::read_to_string(path).map_err(|error| Error::io(format_args!("reading {path}"), &error))?;
+        let uname = nix::sys::utsname::uname().map_err(|errno| Error::os("asking for the kernel's version", errno))?;
+        let kernel = features::kernel_version(&uname.release().to_string_lossy());
+        Ok(Self { boot_id: boot_id.trim().to_owned(), capabilities: HostCapabilities::read()?, kernel })
+    }
+
+    /// The host's name, which may change.
+    #[expect(clippy::unused_self, reason = "the host is asked, not the process at large")]
+    pub(crate) fn name(&self) -> String {
+        nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
 }
 
 /// Time for a shim to set a container up. Image layers on slow disks and bind mounts on network file systems count.

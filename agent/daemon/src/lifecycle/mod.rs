@@ -1,17 +1,29 @@
 //! What a container is and what it may do next.
 
-pub(crate) mod assemble;
+mod assemble;
 pub(crate) mod config;
-pub(crate) mod container;
-pub(crate) mod containers;
-pub(crate) mod context;
-pub(crate) mod index;
-pub(crate) mod keyed_lock;
-pub(crate) mod plan;
-pub(crate) mod record;
-pub(crate) mod restore;
-pub(crate) mod security;
-pub(crate) mod session;
-pub(crate) mod spec;
-pub(crate) mod state;
-pub(crate) mod userns;
+mod container;
+mod containers;
+mod context;
+mod index;
+mod keyed_lock;
+pub(crate) mod logs;
+mod plan;
+mod record;
+mod restore;
+mod security;
+mod session;
+pub(crate) mod signal;
+mod spec;
+mod state;
+mod userns;
+
+pub(crate) use containers::{Containers, Created, WaitCondition};
+pub(crate) use context::{Context, Host};
+pub(crate) use record::{Exit, StepTime, View};
+pub(crate) use security::seccomp::SeccompCache;
+pub(crate) use session::{AttachConfig, Control, Session};
+pub(crate) use state::State;
+pub(crate) use userns::UsernsRanges;
+
+pub(crate) use crate::runtime::stdio::{Input, Output};

@@ -129,7 +129,7 @@ impl Containers {
         }
         Ok(match record.state {
             State::Created | State::Exited if !has_socket => Found::AsRecorded,
-            _ if record.boot_id != self.context.boot_id && !record.boot_id.is_empty() => {
+            _ if record.boot_id != self.context.host.boot_id && !record.boot_id.is_empty() => {
                 Found::Ended(Exit::lost("the node was restarted"))
             }
             _ => Found::Ended(Exit::lost("the shim was gone when the agent came back")),
@@ -170,7 +170,7 @@ impl Containers {
         record.pid = pid;
         record.state = if frozen { State::Paused } else { State::Running };
         record.exit = None;
-        record.boot_id.clone_from(&self.context.boot_id);
+        record.boot_id.clone_from(&self.context.host.boot_id);
         record.started_at_nanos.get_or_insert(record.created_at_nanos);
         self.context.stats.register(&record.id, &record.name, record.config.labels.clone(), cgroup.stat_dirs());
         Ok(Restored { run: Run { client, cgroup }, layers })

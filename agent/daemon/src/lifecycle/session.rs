@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hull_wire::{AttachPipes, ExitRecord, Outcome, RequestBody, Target};
 use tokio::sync::oneshot;
 
-use super::config::{ContainerConfig, ExecConfig};
+use super::assemble;
+use super::config::ExecConfig;
 use super::container::{FirstAttachment, Handle, Request, blocking};
 use super::containers::{Containers, wait_for};
 use super::context::START_DEADLINE;
-use super::plan;
-use super::record::{Exit, now_nanos};
+use super::plan::{self, ExecContext};
+use super::record::{Exit, View, now_nanos};
 use crate::error::{Error, Reason, Result};
 use crate::runtime::memfd;
 use crate::runtime::shim::ShimClient;
@@ -136,11 +137,10 @@ impl Streams {
 impl Containers {
     /// Runs a further process in a running container.
     pub(crate) async fn exec(&self, reference: &str, config: ExecConfig) -> Result<Session> {
-        super::spec::validate_exec(&config)?;
         let handle = self.find(reference)?;
         let (client, _) = handle.ask(Request::Shim).await?;
         let view = handle.view();
-        let process = self.exec_plan(&view.id, &view.config, &config).await?;
+        let process = self.exec_plan(&view, &config).await?;
         let terminal = config.terminal.is_some();
         let mut streams = if terminal {
             Streams { theirs: Vec::new(), stdin: None, stdout: None, stderr: None }
@@ -177,15 +177,24 @@ impl Containers {
     }
 
     /// The encoded plan of an exec, in a memfd.
-    async fn exec_plan(&self, id: &str, container: &Arc<ContainerConfig>, exec: &ExecConfig) -> Result<OwnedFd> {
-        let (context, id) = (Arc::clone(&self.context), id.to_owned());
-        let (container, exec) = (Arc::clone(container), exec.clone());
+    async fn exec_plan(&self, view: &View, exec: &ExecConfig) -> Result<OwnedFd> {
+        let (context, id, digest) = (Arc::clone(&self.context), view.id.clone(), view.image_digest.clone());
+        let (container, exec) = (Arc::clone(&view.config), exec.clone());
         blocking(move || {
             let spec = context.store.get(Table::Specs, &id)?;
             let spec = spec.ok_or_else(|| Error::new(Reason::Internal, "the container's runtime spec is missing"))?;
-            let spec = serde_json::from_slice(&spec)
-                .map_err(|error| Error::new(Reason::Internal, format!("the container's runtime spec: {error}")))?;
-            let plan = plan::exec_process(&spec, &container, &exec, &context.seccomp)?;
+            let spec = super::spec::from_json(&String::from_utf8_lossy(&spec))?;
+            let image = assemble::defaults(&*context.images.get(&digest)?);
+            let plan = plan::exec_process(
+                &spec,
+                &exec,
+                &ExecContext {
+                    config: &container,
+                    image: &image,
+                    seccomp: &context.seccomp,
+                    capabilities: context.host.capabilities,
+                },
+            )?;
             memfd::encoded("hull-exec", &plan)
         })
         .await
@@ -216,7 +225,7 @@ impl Containers {
         let exit = exit_of(&handle);
         let (client, pid) = self.connect(&handle, attach, pipes, fds).await?;
         let control = Control { client, target: Target::Init, terminal: None };
-        if let (true, Some((rows, columns))) = (config.terminal, attach.terminal_size) {
+        if let (true, false, Some((rows, columns))) = (config.terminal, attach.start, attach.terminal_size) {
             // The container may have ended in the meantime.
             if let Err(error) = control.resize(rows, columns).await {
                 tracing::debug!(%error, "cannot set the terminal's size");
@@ -234,7 +243,7 @@ impl Containers {
         fds: Vec<OwnedFd>,
     ) -> Result<(Arc<ShimClient>, i32)> {
         if attach.start {
-            let first = FirstAttachment { pipes, fds };
+            let first = FirstAttachment { pipes, fds, terminal_size: attach.terminal_size };
             return handle.ask(|reply| Request::Start(Some(first), reply)).await;
         }
         let (client, pid) = handle.ask(Request::Shim).await?;

@@ -23,7 +23,7 @@ use crate::runtime::shim::ShimClient;
 use crate::store::{Table, Write};
 
 pub(crate) use run::{Run, clean_cgroup, recorded_exit};
-pub(crate) use start::FirstAttachment;
+pub(crate) use start::{FirstAttachment, nanos_since};
 
 /// Requests that may wait for one container's turn.
 const QUEUE: usize = 256;

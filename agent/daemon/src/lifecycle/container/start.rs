@@ -9,7 +9,7 @@ use hull_wire::{AttachPipes, Outcome, RequestBody, Step, StepTime};
 use super::{Container, Run, blocking};
 use crate::error::{Error, Reason, Result};
 use crate::images::Image;
-use crate::lifecycle::assemble::{self, Assembled};
+use crate::lifecycle::assemble::{self, Assembled, Start};
 use crate::lifecycle::context::START_DEADLINE;
 use crate::lifecycle::record::{Exit, now_nanos, start_error};
 use crate::lifecycle::state::{State, require};
@@ -22,6 +22,8 @@ pub(crate) struct FirstAttachment {
     pub(crate) pipes: AttachPipes,
     /// As many as `pipes` says, in its order.
     pub(crate) fds: Vec<OwnedFd>,
+    /// Rows and columns of the terminal.
+    pub(crate) terminal_size: Option<(u16, u16)>,
 }
 
 /// A start that succeeded.
@@ -57,7 +59,7 @@ impl Container {
         self.record.pid = started.pid;
         self.record.started_at_nanos = Some(now_nanos());
         self.record.exit = None;
-        self.record.boot_id.clone_from(&self.context.boot_id);
+        self.record.boot_id.clone_from(&self.context.host.boot_id);
         self.start_steps = started.steps.into();
         self.context.stats.register(
             &self.record.id,
@@ -82,9 +84,15 @@ impl Container {
         let joined = assemble::joined_namespaces(&self.index, &self.record.config)?;
         let shim = self.context.shims.take().await?;
         let mut steps = vec![StepTime { step: Step::Shim, nanos: nanos_since(begun) }];
-        let (context, record) = (Arc::clone(&self.context), self.record.clone());
-        let (wanted, holds) = (Arc::clone(&image), self.layers.is_some());
-        let assembled = blocking(move || assemble::assemble(&context, &record, &wanted, holds, joined)).await?;
+        let context = Arc::clone(&self.context);
+        let start = Start {
+            record: self.record.clone(),
+            image: Arc::clone(&image),
+            joined,
+            holds_layers: self.layers.is_some(),
+            terminal_size: attachment.as_ref().and_then(|attachment| attachment.terminal_size),
+        };
+        let assembled = blocking(move || assemble::assemble(&context, &start)).await?;
         self.layers = Some(Arc::clone(&image));
         steps.extend_from_slice(&assembled.steps);
         let spec = Write::Put { table: Table::Specs, key: self.record.id.clone(), value: assembled.spec.clone() };

@@ -10,6 +10,7 @@ use super::{Container, Reply, answer, blocking};
 use crate::error::{Error, Reason, Result};
 use crate::lifecycle::context::STOP_TIMEOUT;
 use crate::lifecycle::record::Exit;
+use crate::lifecycle::signal;
 use crate::lifecycle::state::{State, refused};
 
 /// A stop under way.
@@ -80,7 +81,8 @@ impl Container {
             return signal;
         }
         let image = self.context.images.get(&self.record.image_digest).ok();
-        image.and_then(|image| image.stop_signal()).unwrap_or(nix::libc::SIGTERM)
+        let text = image.map(|image| image.config.stop_signal.clone()).unwrap_or_default();
+        signal::parse("image.config.stop_signal", &text).unwrap_or(nix::libc::SIGTERM)
     }
 
     async fn thaw_to_stop(&self) {

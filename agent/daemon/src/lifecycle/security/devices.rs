@@ -1,5 +1,5 @@
-//! Which devices a container may use: the rules of the runtime spec as a BPF program (version 2) or as lines for devices.deny and
-//! devices.allow (version 1, see Documentation/admin-guide/cgroup-v1/devices.rst).
+//! Which devices a container may use: the rules of the runtime spec as a BPF program (version 2) or as lines of devices.allow
+//! (version 1, see Documentation/admin-guide/cgroup-v1/devices.rst).
 
 use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
 
@@ -111,13 +111,12 @@ impl DevicePolicy {
         Ok(Self { allowed: Some(allowed) })
     }
 
-    /// Lines for a fresh version 1 group, which starts with what its parent allows: file and contents, in order.
-    pub(crate) fn v1_lines(&self) -> Vec<(&'static str, String)> {
-        let Some(allowed) = &self.allowed else {
-            return Vec::new();
-        };
-        let deny = ("devices.deny", "a".to_owned());
-        std::iter::once(deny).chain(allowed.iter().map(|rule| ("devices.allow", rule.v1_line()))).collect()
+    /// Lines of devices.allow for a version 1 group that denies everything.
+    pub(crate) fn v1_lines(&self) -> Vec<String> {
+        match &self.allowed {
+            None => vec!["a *:* rwm".to_owned()],
+            Some(allowed) => allowed.iter().map(Allowed::v1_line).collect(),
+        }
     }
 
     /// Program of type BPF_PROG_TYPE_CGROUP_DEVICE: struct bpf_insn array, 8 bytes each, native byte order. `None`: no
@@ -298,18 +297,15 @@ mod tests {
     #[test]
     fn version_1_lines() {
         let lines = DevicePolicy::from_rules(&default_rules(false)).unwrap().v1_lines();
-        assert_eq!(lines.len(), 12);
-        assert_eq!(lines[0], ("devices.deny", "a".to_owned()));
-        assert_eq!(lines[1], ("devices.allow", "c *:* m".to_owned()));
-        assert_eq!(lines[3], ("devices.allow", "c 1:3 rwm".to_owned()));
-        assert_eq!(lines[11], ("devices.allow", "c 136:* rwm".to_owned()));
+        assert_eq!(lines.len(), 11);
+        assert_eq!((lines[0].as_str(), lines[2].as_str(), lines[10].as_str()), ("c *:* m", "c 1:3 rwm", "c 136:* rwm"));
     }
 
     #[test]
     fn privileged_needs_nothing() {
         let policy = DevicePolicy::from_rules(&default_rules(true)).unwrap();
         assert_eq!(policy.program().unwrap(), None);
-        assert!(policy.v1_lines().is_empty());
+        assert_eq!(policy.v1_lines(), ["a *:* rwm"]);
     }
 
     #[test]

@@ -1,0 +1,73 @@
+//! Images.
+
+use hull_proto::v1;
+
+use super::config::unknown_enum;
+use super::time;
+use crate::error::{Error, Result};
+use crate::images::{ArchiveFormat, Image, ImageConfig, ImportOptions};
+
+/// Most names that one import gives.
+const MAX_TAGS: usize = 32;
+
+/// How to import.
+pub(crate) fn import(start: v1::ImportStart) -> Result<ImportOptions> {
+    if start.tags.len() > MAX_TAGS {
+        return Err(Error::invalid("start.tags", format!("more than {MAX_TAGS} names")));
+    }
+    let format = match v1::ArchiveFormat::try_from(start.format) {
+        Ok(v1::ArchiveFormat::Unspecified) => None,
+        Ok(v1::ArchiveFormat::RootfsTar) => Some(ArchiveFormat::RootfsTar),
+        Ok(v1::ArchiveFormat::Oci) => Some(ArchiveFormat::Oci),
+        Ok(v1::ArchiveFormat::Docker) => Some(ArchiveFormat::Docker),
+        Err(_) => return Err(unknown_enum("start.format", start.format)),
+    };
+    Ok(ImportOptions { tags: start.tags, format, config: start.config.map(config) })
+}
+
+/// One image.
+pub(crate) fn image(image: &Image) -> v1::Image {
+    v1::Image {
+        digest: image.digest.clone(),
+        names: image.names.clone(),
+        created_at: image.created_nanos.map(time::to_timestamp),
+        imported_at: Some(time::to_timestamp(image.imported_nanos)),
+        architecture: image.architecture.clone(),
+        os: image.os.clone(),
+        config: Some(render_config(&image.config)),
+        layers: image
+            .layers
+            .iter()
+            .map(|layer| v1::Layer { diff_id: layer.diff_id.clone(), size: layer.size })
+            .collect(),
+        size: image.layers.iter().map(|layer| layer.size).sum(),
+    }
+}
+
+fn config(config: v1::ImageConfig) -> ImageConfig {
+    ImageConfig {
+        entrypoint: config.entrypoint,
+        cmd: config.cmd,
+        env: config.env,
+        working_dir: config.working_dir,
+        user: config.user,
+        stop_signal: config.stop_signal,
+        labels: config.labels.into_iter().collect(),
+        exposed_ports: config.exposed_ports,
+        volumes: config.volumes,
+    }
+}
+
+fn render_config(config: &ImageConfig) -> v1::ImageConfig {
+    v1::ImageConfig {
+        entrypoint: config.entrypoint.clone(),
+        cmd: config.cmd.clone(),
+        env: config.env.clone(),
+        working_dir: config.working_dir.clone(),
+        user: config.user.clone(),
+        stop_signal: config.stop_signal.clone(),
+        labels: config.labels.clone().into_iter().collect(),
+        exposed_ports: config.exposed_ports.clone(),
+        volumes: config.volumes.clone(),
+    }
+}

@@ -1,0 +1,221 @@
+//! ImageService.
+
+use std::io::{ErrorKind, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::{Buf as _, Bytes};
+use hull_proto::v1;
+use hull_proto::v1::image_service_server::ImageService;
+use prost::Message as _;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::Edge;
+use super::convert::page::Page;
+use super::convert::{self, images as parse, reference};
+use super::status::{from_transport, shutting_down, status};
+use crate::error::{Error, Reason, Result};
+use crate::images::{Image, Images, ImportOptions, Progress};
+
+/// Time between two messages of progress.
+const PROGRESS: Duration = Duration::from_millis(100);
+/// Most bytes of an archive in one message.
+const MAX_DATA: usize = 1024 * 1024;
+/// Pieces of the archive that wait for the importer; more of them stop the client.
+const QUEUE: usize = 2;
+
+#[tonic::async_trait]
+impl ImageService for Edge {
+    type ImportImageStream = ReceiverStream<Result<v1::ImportImageResponse, Status>>;
+
+    async fn import_image(
+        &self,
+        request: Request<Streaming<v1::ImportImageRequest>>,
+    ) -> Result<Response<Self::ImportImageStream>, Status> {
+        let mut requests = request.into_inner();
+        let first = requests.message().await.map_err(from_transport)?.and_then(|request| request.message);
+        let Some(v1::import_image_request::Message::Start(start)) = first else {
+            return Err(status(&Error::invalid("message", "the first must be start")));
+        };
+        let options = parse::import(start)?;
+        let (answers, stream) = mpsc::channel(QUEUE);
+        let (images, shutdown) = (self.images.clone(), self.shutdown.clone());
+        tokio::spawn(async move {
+            let last = tokio::select! {
+                image = import(images, options, requests, &answers) => image.map(|image| answer(
+                    v1::import_image_response::Message::Image(parse::image(&image)),
+                )),
+                () = answers.closed() => return,
+                () = shutdown.cancelled() => Err(shutting_down().into()),
+            };
+            // The client may be gone; then there is no one to tell.
+            let _ = answers.send(last).await;
+        });
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn list_images(
+        &self,
+        request: Request<v1::ListImagesRequest>,
+    ) -> Result<Response<v1::ListImagesResponse>, Status> {
+        let request = request.get_ref();
+        let page = Page::parse(request.page_size, &request.page_token)?;
+        let mut images = self.images.list();
+        images.retain(|image| request.name.is_empty() || image.names.iter().any(|name| name.contains(&request.name)));
+        let (images, next_page_token) = page.cut(
+            images,
+            |image| (image.imported_nanos, image.digest.as_str()),
+            |image| parse::image(image),
+            v1::Image::encoded_len,
+        );
+        Ok(Response::new(v1::ListImagesResponse { images, next_page_token }))
+    }
+
+    async fn get_image(&self, request: Request<v1::GetImageRequest>) -> Result<Response<v1::GetImageResponse>, Status> {
+        let image = self.images.get(reference("image", &request.get_ref().image)?)?;
+        Ok(Response::new(v1::GetImageResponse { image: Some(parse::image(&image)) }))
+    }
+
+    async fn remove_image(
+        &self,
+        request: Request<v1::RemoveImageRequest>,
+    ) -> Result<Response<v1::RemoveImageResponse>, Status> {
+        let image = request.into_inner().image;
+        reference("image", &image)?;
+        let (images, containers) = (self.images.clone(), self.containers.clone());
+        let removed = blocking(move || images.remove(&image, &|digest| containers.user_of(digest))).await?;
+        Ok(Response::new(v1::RemoveImageResponse {
+            untagged: removed.untagged,
+            deleted: removed.deleted.unwrap_or_default(),
+            freed_bytes: removed.freed_bytes,
+        }))
+    }
+}
+
+impl Edge {
+    /// Digest of the image that `reference` names on this node, if there is one.
+    pub(super) fn image_digest(&self, reference: &str) -> Option<String> {
+        self.images.get(reference).ok().map(|image| image.digest.clone())
+    }
+}
+
+/// Feeds the archive to the importer and tells how far it is. Dropping the future cancels the import.
+async fn import(
+    images: Images,
+    options: ImportOptions,
+    mut requests: Streaming<v1::ImportImageRequest>,
+    answers: &mpsc::Sender<Result<v1::ImportImageResponse, Status>>,
+) -> Result<Arc<Image>, Status> {
+    let progress = Arc::new(Progress::default());
+    let cancelled = CancelOnDrop(Arc::new(AtomicBool::new(false)));
+    let (pieces, queue) = mpsc::channel(QUEUE);
+    let importer = {
+        let (progress, cancelled) = (Arc::clone(&progress), Arc::clone(&cancelled.0));
+        blocking(move || {
+            images.import(options, Pieces { queue, rest: Bytes::new(), ended: false }, &progress, &cancelled)
+        })
+    };
+    let feed = async {
+        match feed(&mut requests, pieces).await {
+            Ok(()) => std::future::pending().await,
+            Err(broken) => broken,
+        }
+    };
+    let tell = async {
+        let mut ticks = tokio::time::interval(PROGRESS);
+        loop {
+            ticks.tick().await;
+            let message = v1::import_image_response::Message::Progress(far(&progress));
+            let _ = answers.send(Ok(answer(message))).await;
+        }
+    };
+    tokio::select! {
+        image = importer => Ok(image?),
+        broken = feed => Err(broken),
+        never = tell => never,
+    }
+}
+
+/// Passes the pieces of the archive on until the client ends them.
+async fn feed(
+    requests: &mut Streaming<v1::ImportImageRequest>,
+    pieces: mpsc::Sender<Option<Bytes>>,
+) -> Result<(), Status> {
+    loop {
+        let request = match requests.message().await {
+            Ok(Some(request)) => request,
+            Ok(None) => {
+                let _ = pieces.send(None).await;
+                return Ok(());
+            }
+            Err(broken) => return Err(from_transport(broken)),
+        };
+        match convert::required("message", request.message)? {
+            v1::import_image_request::Message::Start(_) => {
+                return Err(Error::invalid("start", "must come once, as the first message").into());
+            }
+            v1::import_image_request::Message::Data(data) if data.len() > MAX_DATA => {
+                let problem = format!("data: {} bytes in one message are more than {MAX_DATA}", data.len());
+                return Err(Error::new(Reason::LimitExceeded, problem).into());
+            }
+            // The importer ends before the archive's end if it has found a mistake, and says so itself.
+            v1::import_image_request::Message::Data(data) => {
+                let _ = pieces.send(Some(data)).await;
+            }
+        }
+    }
+}
+
+/// The archive as the importer reads it: pieces, then `None`. A queue that ends without it is a call that was broken off,
+/// and no end of file.
+struct Pieces {
+    queue: mpsc::Receiver<Option<Bytes>>,
+    rest: Bytes,
+    ended: bool,
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        while self.rest.is_empty() && !self.ended {
+            match self.queue.blocking_recv() {
+                Some(Some(piece)) => self.rest = piece,
+                Some(None) => self.ended = true,
+                None => {
+                    return Err(std::io::Error::new(ErrorKind::ConnectionAborted, "the client broke the import off"));
+                }
+            }
+        }
+        let length = buffer.len().min(self.rest.len());
+        self.rest.copy_to_slice(&mut buffer[..length]);
+        Ok(length)
+    }
+}
+
+/// Tells the importer to stop once no one waits for it.
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+fn far(progress: &Progress) -> v1::ImportProgress {
+    v1::ImportProgress {
+        bytes_read: progress.bytes_read.load(Ordering::Relaxed),
+        layers_done: progress.layers_done.load(Ordering::Relaxed),
+        entries: progress.entries.load(Ordering::Relaxed),
+    }
+}
+
+fn answer(message: v1::import_image_response::Message) -> v1::ImportImageResponse {
+    v1::ImportImageResponse { message: Some(message) }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let joined = tokio::task::spawn_blocking(work).await;
+    joined.unwrap_or_else(|error| Err(Error::new(Reason::Internal, format!("a task of the image store: {error}"))))
+}

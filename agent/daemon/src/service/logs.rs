@@ -1,0 +1,134 @@
+//! StreamLogs.
+
+use std::pin::pin;
+use std::time::{Duration, SystemTime};
+
+use hull_proto::v1;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use super::convert::time;
+use super::status::shutting_down;
+use crate::error::{Error, Reason, Result};
+use crate::lifecycle::logs::{LogEntry, LogOptions, LogReader, LogStream, LogWatch};
+use crate::lifecycle::{Containers, State, View, WaitCondition};
+
+/// Batches that wait for a slow client.
+const QUEUE: usize = 2;
+
+/// Answers of the stream.
+pub(super) type Answers = mpsc::Receiver<Result<v1::StreamLogsResponse, Status>>;
+
+/// A log, and who reads it.
+#[derive(Debug)]
+struct Stream {
+    containers: Containers,
+    /// Id of the container.
+    id: String,
+    /// What ends the container as seen from its present state.
+    end: WaitCondition,
+    /// When there is nothing more to follow, whatever the container does.
+    until: Option<Duration>,
+    answers: mpsc::Sender<Result<v1::StreamLogsResponse, Status>>,
+    shutdown: CancellationToken,
+}
+
+/// Starts to stream a container's log.
+pub(super) async fn stream(
+    containers: Containers,
+    view: &View,
+    options: LogOptions,
+    follow: bool,
+    shutdown: CancellationToken,
+) -> Result<Answers> {
+    let path = view.log_path.clone();
+    // Before the first read, so that no line falls between.
+    let watch = follow.then(|| LogWatch::new(&path)).transpose()?;
+    let until = options.until.map(from_now);
+    let reader = blocking(move || LogReader::open(&path, options)).await?;
+    let (answers, receiver) = mpsc::channel(QUEUE);
+    let end = match view.state {
+        State::Created | State::Starting => WaitCondition::NextExit,
+        _ => WaitCondition::NotRunning,
+    };
+    let stream = Stream { containers, id: view.id.clone(), end, until, answers, shutdown };
+    tokio::spawn(async move {
+        if let Err(error) = stream.run(reader, watch).await {
+            // The client may be gone; then there is no one to tell.
+            let _ = stream.answers.send(Err(error.into())).await;
+        }
+    });
+    Ok(receiver)
+}
+
+impl Stream {
+    async fn run(&self, mut reader: LogReader, watch: Option<LogWatch>) -> Result<()> {
+        let mut ended = pin!(self.ended());
+        let mut follow = watch;
+        loop {
+            let (back, batch) = blocking(move || reader.next_batch().map(|batch| (reader, batch))).await?;
+            reader = back;
+            if !batch.is_empty() {
+                let answer = v1::StreamLogsResponse { entries: batch.into_iter().map(entry).collect() };
+                tokio::select! {
+                    sent = self.answers.send(Ok(answer)) => if sent.is_err() { return Ok(()) },
+                    () = self.shutdown.cancelled() => return Err(shutting_down()),
+                }
+                continue;
+            }
+            let Some(watch) = &follow else { return Ok(()) };
+            tokio::select! {
+                changed = watch.changed() => changed?,
+                // What was written before the end is in the file: it is read to its end once more.
+                result = &mut ended => {
+                    result?;
+                    follow = None;
+                }
+                () = self.answers.closed() => return Ok(()),
+                () = self.shutdown.cancelled() => return Err(shutting_down()),
+            }
+        }
+    }
+
+    /// Returns when nothing that is wanted can be written any more.
+    async fn ended(&self) -> Result<()> {
+        let until = async {
+            match self.until {
+                Some(until) => tokio::time::sleep(until).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            ended = self.containers.wait(&self.id, self.end) => match ended {
+                Err(error) if error.reason != Reason::ContainerNotFound => Err(error),
+                _ => Ok(()),
+            },
+            () = until => Ok(()),
+        }
+    }
+}
+
+/// Time from now to a point in time; zero for one that has passed.
+fn from_now(nanos: u64) -> Duration {
+    let point = SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos);
+    point.duration_since(SystemTime::now()).unwrap_or_default()
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let joined = tokio::task::spawn_blocking(work).await;
+    joined.unwrap_or_else(|error| Err(Error::new(Reason::Internal, format!("reading a log: {error}"))))
+}
+
+fn entry(entry: LogEntry) -> v1::LogEntry {
+    let stream = match entry.stream {
+        LogStream::Stdout => v1::LogStream::Stdout,
+        LogStream::Stderr => v1::LogStream::Stderr,
+    };
+    v1::LogEntry {
+        time: Some(time::to_timestamp(entry.time)),
+        stream: stream.into(),
+        line: entry.line,
+        partial: entry.partial,
+    }
+}
