@@ -95,7 +95,6 @@ async fn closing_standard_input_leaves_the_output_open() {
 async fn without_standard_input_it_is_dev_null() {
     let hull = Session::shared().await;
     let id = sleeper(&hull).await;
-    assert_eq!(hull.exec(&id, &["readlink", "/proc/self/fd/0"]).await.exit.code, 127);
     let report: Report = serde_json::from_str(&hull.exec(&id, &["/probe"]).await.text()).expect("a report");
     assert_eq!(report.fds[0].target, "/dev/null");
 }
