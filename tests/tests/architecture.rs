@@ -142,9 +142,8 @@ fn the_main_file_of_the_daemon_is_under_80_lines() {
 
 #[test]
 fn the_static_shim_is_small() {
-    let path = std::env::var("HULL_SHIM").map_or_else(|_| workspace().join("target/shim/hull-shim"), PathBuf::from);
-    let size =
-        fs::metadata(&path).unwrap_or_else(|error| panic!("{}: {error}: run `make build`", path.display())).len();
+    let path = hull_tests::harness::shim();
+    let size = fs::metadata(&path).expect("the shim").len();
     assert!(size < 1_500_000, "{size} bytes");
     let program = fs::read(&path).expect("reading the shim");
     assert!(!program.windows(8).any(|window| window == b"/ld-linu"), "the shim is not static");

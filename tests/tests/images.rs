@@ -275,7 +275,7 @@ async fn damaged_archives_are_refused_and_leave_nothing() {
         data
     };
     let oci_dir = hull.agent.scratch("oci");
-    oci::archive(&[good.clone()], &oci_dir);
+    oci::archive(std::slice::from_ref(&good), &oci_dir);
     let blob = |dir: &Path| -> std::path::PathBuf {
         let blobs = std::fs::read_dir(dir.join("blobs/sha256")).expect("blobs").flatten().map(|entry| entry.path());
         blobs.max_by_key(|path| path.metadata().expect("metadata").len()).expect("a layer")
