@@ -98,4 +98,6 @@ impl<R: Read> Read for Hashing<R> {
 }
 
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod tests;
