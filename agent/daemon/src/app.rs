@@ -19,11 +19,16 @@ use tower::layer::util::{Identity, Stack};
 
 use crate::config::Config;
 use crate::error::{Error, Reason, Result};
-use crate::images::Images;
-use crate::lifecycle::Containers;
+use crate::images::{Images, LayerMounts};
+use crate::lifecycle::{Containers, Context, Host, SeccompCache, UsernsRanges};
+use crate::runtime::cgroup::CgroupManager;
+use crate::runtime::dirs::Dirs;
 use crate::runtime::features;
+use crate::runtime::shim::{ShimBinary, ShimPool};
 use crate::service::listen::{self, Listener};
-use crate::service::{CgroupMode, DeadlineLayer, Edge, NodeInfo};
+use crate::service::{DeadlineLayer, Edge, NodeInfo};
+use crate::stats::StatsHub;
+use crate::store::Store;
 
 /// Time that calls under way have once the agent is asked to end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -37,8 +42,17 @@ const LOCK: &str = "hulld.lock";
 pub(crate) async fn run(config: Config) -> Result<()> {
     let _locks = (lock(&config.data_dir, "data-dir")?, lock(&config.run_dir, "run-dir")?);
     let shutdown = CancellationToken::new();
-    let node = Arc::new(node(&config)?);
-    let edge = Edge { containers: Containers, images: Arc::new(Images), node, shutdown: shutdown.clone() };
+    let parts = config.clone();
+    let context = tokio::task::spawn_blocking(move || context(&parts))
+        .await
+        .map_err(|error| Error::new(Reason::Internal, format!("starting: {error}")))??;
+    let context = Arc::new(context);
+    let node = Arc::new(node(&config, &context)?);
+    let containers = Containers::new(Arc::clone(&context));
+    containers.restore().await?;
+    context.shims.refill();
+    let edge =
+        Edge { containers: containers.clone(), images: context.images.clone(), node, shutdown: shutdown.clone() };
     let listeners = listen::bind(&config).await?;
     let asked = asked_to_end()?;
     let serving = serve(&config, listeners, &edge, &shutdown).await?;
@@ -48,7 +62,28 @@ pub(crate) async fn run(config: Config) -> Result<()> {
     notify("STOPPING=1");
     tracing::info!("draining; containers run on");
     drain(serving, &shutdown).await;
+    containers.settle().await;
     Ok(())
+}
+
+/// The parts below the life cycle. Blocking.
+fn context(config: &Config) -> Result<Context> {
+    let dirs = Dirs::create(&config.data_dir, &config.run_dir)?;
+    let binary = ShimBinary::load(&config.shim)?;
+    let store = Store::open(&config.data_dir.join("hull.redb"))?;
+    let images = Images::open(&config.data_dir, store.clone())?;
+    Ok(Context {
+        layers: LayerMounts::new(&config.run_dir, images.clone(), binary.path()),
+        cgroups: CgroupManager::detect(&config.cgroup_parent)?,
+        stats: StatsHub::default(),
+        shims: ShimPool::new(binary, usize::try_from(config.warm_shims).unwrap_or(usize::MAX)),
+        userns: UsernsRanges::new(config.userns.base, config.userns.count),
+        seccomp: SeccompCache::default(),
+        host: Host::read()?,
+        store,
+        images,
+        dirs,
+    })
 }
 
 /// A directory that no other agent has, made if missing.
@@ -66,15 +101,15 @@ fn lock(directory: &Path, key: &str) -> Result<Flock<File>> {
     })
 }
 
-fn node(config: &Config) -> Result<NodeInfo> {
+fn node(config: &Config, context: &Context) -> Result<NodeInfo> {
     let names = nix::sys::utsname::uname().map_err(|errno| Error::os("asking for the kernel's version", errno))?;
     let kernel_version = names.release().to_string_lossy().into_owned();
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Ok(NodeInfo {
         hostname: names.nodename().to_string_lossy().into_owned(),
         architecture: architecture(std::env::consts::ARCH).to_owned(),
-        cgroup_mode: CgroupMode::Hybrid,
-        cgroup_controllers: Vec::new(),
+        cgroup_mode: context.cgroups.mode(),
+        cgroup_controllers: context.cgroups.controllers().into_iter().map(str::to_owned).collect(),
         cgroup_parent: config.cgroup_parent.clone(),
         data_dir: config.data_dir.clone(),
         run_dir: config.run_dir.clone(),

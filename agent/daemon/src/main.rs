@@ -8,6 +8,8 @@ mod images;
 mod lifecycle;
 mod runtime;
 mod service;
+mod stats;
+mod store;
 
 use std::io::Write as _;
 use std::process::ExitCode;

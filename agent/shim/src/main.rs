@@ -1,2 +1,59 @@
-//! placeholder
-fn main() {}
+//! `hull-shim`: sets one container up, monitors it, and outlives the agent.
+//!
+//! Static, single-threaded, small. It decides nothing: the plan comes from the agent (see `hull_wire`), `setup` obeys it,
+//! `monitor` keeps watch until init has ended, `sys` is the only unsafe code. Imports go one way: main -> setup, monitor -> sys.
+
+mod failure;
+mod layer;
+mod monitor;
+mod setup;
+mod startup;
+mod sys;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(|word| word.to_str().unwrap_or_default()).collect();
+    let outcome = match words.as_slice() {
+        [] => serve(),
+        ["--version"] => {
+            write_line(&mut std::io::stdout(), concat!("hull-shim ", env!("CARGO_PKG_VERSION")));
+            Ok(())
+        }
+        ["mount-layer", _, _] => layer::mount(arguments[1].as_ref(), arguments[2].as_ref()),
+        _ => Err("usage: hull-shim [--version | mount-layer FILE TARGET]; it is started by hulld".to_owned()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            write_line(&mut std::io::stderr(), &message);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Waits for the agent's one Setup, obeys it, and monitors the container until its end.
+fn serve() -> Result<(), String> {
+    let agent = startup::become_shim().map_err(|(what, errno)| format!("{what}: {errno}"))?;
+    let Some(request) = startup::wait_for_setup(&agent).map_err(|errno| format!("receiving the plan: {errno}"))? else {
+        return Ok(());
+    };
+    let startup::SetupRequest { seq, plan, attach } = request;
+    let container = match setup::start(&plan) {
+        Ok(container) => container,
+        Err(failure) => {
+            monitor::report_failed_setup(agent, seq, failure);
+            return Ok(());
+        }
+    };
+    drop(plan);
+    monitor::run(container, agent, seq, attach)
+}
+
+/// Standard error may be gone; there is nobody to tell then.
+fn write_line(to: &mut impl Write, line: &str) {
+    let _gone = writeln!(to, "{line}");
+}

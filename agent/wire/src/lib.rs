@@ -6,7 +6,7 @@
 //!
 //! ```text
 //!   hulld                                        hull-shim
-//!     | -- Setup [plan, attachment…] ---------------> |   once, on descriptor 0; end of file before it: the shim ends
+//!     | -- Setup [plan, socket, attachment…] ------> |   once, on descriptor 0; end of file before it: the shim ends
 //!     | <------------------- Reply Started | Failed - |   init runs the user's program | the shim cleans up and ends
 //!     | -- Exec [process, stdio…] ------------------> |
 //!     | <- Reply ExecStarted [terminal] | Failed ---- |

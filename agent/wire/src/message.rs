@@ -22,8 +22,9 @@ pub struct Request {
 /// What the agent asks for. Each is answered by one [`Report::Reply`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RequestBody {
-    /// Set the container up and start its init. Descriptors: a memfd with the encoded [`crate::Plan`], then those of `attach`.
-    /// Answer: [`Outcome::Started`]. The attachment is in place before init runs, so it sees every byte.
+    /// Set the container up and start its init. Descriptors: a memfd with the encoded [`crate::Plan`], the listening socket
+    /// at [`crate::SHIM_SOCKET`] (made by the agent, so that from before the shim has it a connection tells whether a
+    /// shim lives), then those of `attach`. Answer: [`Outcome::Started`]. The attachment is in place before init runs, so it sees every byte.
     Setup {
         /// First attachment, if any.
         attach: Option<AttachPipes>,

@@ -1,12 +1,29 @@
 //! What a container is and what it may do next.
 
+mod assemble;
 pub(crate) mod config;
+mod container;
 mod containers;
+mod context;
+mod index;
+mod keyed_lock;
 pub(crate) mod logs;
+mod plan;
+mod record;
+mod restore;
+mod security;
+mod session;
+pub(crate) mod signal;
+mod spec;
 mod state;
+mod userns;
 
-pub(crate) use containers::{AttachConfig, Containers, Created, Exit, View, WaitCondition};
-pub(crate) use hull_wire::StepTime;
+pub(crate) use containers::{Containers, Created, WaitCondition};
+pub(crate) use context::{Context, Host};
+pub(crate) use record::{Exit, StepTime, View};
+pub(crate) use security::seccomp::SeccompCache;
+pub(crate) use session::{AttachConfig, Control, Session};
 pub(crate) use state::State;
+pub(crate) use userns::UsernsRanges;
 
-pub(crate) use crate::runtime::stdio::{Control, Input, Output, Session};
+pub(crate) use crate::runtime::stdio::{Input, Output};

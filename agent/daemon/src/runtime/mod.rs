@@ -1,4 +1,8 @@
 //! How a decision reaches the kernel.
 
+pub(crate) mod cgroup;
+pub(crate) mod dirs;
 pub(crate) mod features;
+pub(crate) mod memfd;
+pub(crate) mod shim;
 pub(crate) mod stdio;

@@ -1,59 +1,116 @@
-//! Standard streams of a process.
+//! The ends of pipes and terminals that a session reads and writes.
 
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
+use nix::fcntl::OFlag;
+use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::unix::pipe;
-use tokio::sync::oneshot;
 
-use crate::error::Result;
-use crate::lifecycle::Exit;
+use crate::error::{Error, Result};
 
-#[derive(Debug)]
-pub(crate) struct Session {
-    pub(crate) pid: i32,
-    pub(crate) terminal: bool,
-    pub(crate) stdin: Option<Input>,
-    pub(crate) stdout: Option<Output>,
-    pub(crate) stderr: Option<Output>,
-    pub(crate) control: Control,
-    pub(crate) exit: oneshot::Receiver<Exit>,
+/// Makes a descriptor non-blocking and watches it.
+fn watch(fd: OwnedFd) -> Result<Arc<AsyncFd<OwnedFd>>> {
+    rustix::io::ioctl_fionbio(&fd, true)
+        .map_err(|errno| Error::io("making a pipe non-blocking", &io::Error::from(errno)))?;
+    AsyncFd::new(fd).map(Arc::new).map_err(|error| Error::io("watching a pipe", &error))
 }
 
+/// Where a process's standard input is written. Dropping it closes a pipe; a terminal stays open for its output.
 #[derive(Debug)]
-pub(crate) struct Input(pub(crate) pipe::Sender);
+pub(crate) struct Input(Arc<AsyncFd<OwnedFd>>);
 
+/// Where a process's output is read.
 #[derive(Debug)]
-pub(crate) struct Output(pub(crate) pipe::Receiver);
+pub(crate) struct Output(Arc<AsyncFd<OwnedFd>>);
 
-#[derive(Debug, Clone)]
-pub(crate) struct Control;
+/// A pipe for input: the other process's end and ours.
+pub(crate) fn input_pipe() -> Result<(OwnedFd, Input)> {
+    let (read, write) = pipe()?;
+    Ok((read, Input(watch(write)?)))
+}
 
-#[allow(unused_variables, clippy::unused_async)]
-impl Control {
-    pub(crate) async fn resize(&self, rows: u16, columns: u16) -> Result<()> {
-        Ok(())
+/// A pipe for output: the other process's end and ours.
+pub(crate) fn output_pipe() -> Result<(OwnedFd, Output)> {
+    let (read, write) = pipe()?;
+    Ok((write, Output(watch(read)?)))
+}
+
+/// Both directions of a terminal's master side, and the terminal for its size.
+pub(crate) fn terminal(master: OwnedFd) -> Result<(Input, Output)> {
+    let master = watch(master)?;
+    Ok((Input(Arc::clone(&master)), Output(master)))
+}
+
+/// /dev/null for a process that gets no input.
+pub(crate) fn null() -> Result<OwnedFd> {
+    std::fs::File::open("/dev/null").map(OwnedFd::from).map_err(|error| Error::io("opening /dev/null", &error))
+}
+
+fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|errno| Error::os("making a pipe", errno))
+}
+
+impl Output {
+    /// Sets the size of the terminal whose master this is.
+    pub(crate) fn terminal_size(&self) -> TerminalSize {
+        TerminalSize(Arc::clone(&self.0))
     }
-    pub(crate) async fn signal(&self, signal: i32) -> Result<()> {
-        Ok(())
+}
+
+/// The size of a terminal.
+#[derive(Debug, Clone)]
+pub(crate) struct TerminalSize(Arc<AsyncFd<OwnedFd>>);
+
+impl TerminalSize {
+    /// Sets it; the process gets SIGWINCH.
+    pub(crate) fn set(&self, rows: u16, columns: u16) -> Result<()> {
+        let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        rustix::termios::tcsetwinsize(self.0.get_ref().as_fd(), size)
+            .map_err(|errno| Error::io("setting the terminal's size", &io::Error::from(errno)))
     }
 }
 
 impl AsyncRead for Output {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let mut guard = ready!(self.0.poll_read_ready(context))?;
+            let space = buffer.initialize_unfilled();
+            match guard.try_io(|inner| Ok(rustix::io::read(inner.get_ref(), &mut *space)?)) {
+                Ok(Ok(length)) => {
+                    buffer.advance(length);
+                    return Poll::Ready(Ok(()));
+                }
+                // A terminal whose other side is closed: end of file.
+                Ok(Err(error)) if error.raw_os_error() == Some(nix::libc::EIO) => return Poll::Ready(Ok(())),
+                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(Err(error)) => return Poll::Ready(Err(error)),
+                Err(_would_block) => {}
+            }
+        }
     }
 }
 
 impl AsyncWrite for Input {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        loop {
+            let mut guard = ready!(self.0.poll_write_ready(context))?;
+            match guard.try_io(|inner| Ok(rustix::io::write(inner.get_ref(), bytes)?)) {
+                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                Ok(result) => return Poll::Ready(result),
+                Err(_would_block) => {}
+            }
+        }
     }
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+
+    fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+
+    fn poll_shutdown(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 }

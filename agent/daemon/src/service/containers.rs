@@ -9,10 +9,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::convert::page::Page;
-use super::convert::{self, config, reference, render, signal, time};
+use super::convert::{self, config, reference, render, time};
 use super::status::shutting_down;
 use super::{Edge, exec, logs};
 use crate::error::{Error, Result};
+use crate::lifecycle::signal;
 use crate::lifecycle::{State, View};
 
 /// Longest request id in bytes.

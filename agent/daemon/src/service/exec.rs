@@ -17,9 +17,10 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
-use super::convert::{self, config, signal};
+use super::convert::{self, config};
 use super::status::{from_transport, shutting_down, status};
 use crate::error::{Error, Reason, Result};
+use crate::lifecycle::signal;
 use crate::lifecycle::{AttachConfig, Containers, Control, Exit, Input, Output, Session};
 
 /// Bytes that are read from a process at once.

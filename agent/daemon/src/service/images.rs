@@ -42,7 +42,7 @@ impl ImageService for Edge {
         };
         let options = parse::import(start)?;
         let (answers, stream) = mpsc::channel(QUEUE);
-        let (images, shutdown) = (Arc::clone(&self.images), self.shutdown.clone());
+        let (images, shutdown) = (self.images.clone(), self.shutdown.clone());
         tokio::spawn(async move {
             let last = tokio::select! {
                 image = import(images, options, requests, &answers) => image.map(|image| answer(
@@ -85,15 +85,8 @@ impl ImageService for Edge {
     ) -> Result<Response<v1::RemoveImageResponse>, Status> {
         let image = request.into_inner().image;
         reference("image", &image)?;
-        let (images, containers) = (Arc::clone(&self.images), self.containers.clone());
-        let removed = blocking(move || {
-            let in_use = |digest: &str| {
-                let user = containers.list().into_iter().find(|view| view.image_digest == digest)?;
-                Some(user.name.clone())
-            };
-            images.remove(&image, &in_use)
-        })
-        .await?;
+        let (images, containers) = (self.images.clone(), self.containers.clone());
+        let removed = blocking(move || images.remove(&image, &|digest| containers.user_of(digest))).await?;
         Ok(Response::new(v1::RemoveImageResponse {
             untagged: removed.untagged,
             deleted: removed.deleted.unwrap_or_default(),
@@ -111,7 +104,7 @@ impl Edge {
 
 /// Feeds the archive to the importer and tells how far it is. Dropping the future cancels the import.
 async fn import(
-    images: Arc<Images>,
+    images: Images,
     options: ImportOptions,
     mut requests: Streaming<v1::ImportImageRequest>,
     answers: &mpsc::Sender<Result<v1::ImportImageResponse, Status>>,

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 pub(crate) use self::deadline::DeadlineLayer;
-pub(crate) use self::node::{CgroupMode, NodeInfo};
+pub(crate) use self::node::NodeInfo;
 use crate::images::Images;
 use crate::lifecycle::Containers;
 
@@ -30,7 +30,7 @@ const MAX_REQUEST: usize = 4 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub(crate) struct Edge {
     pub(crate) containers: Containers,
-    pub(crate) images: Arc<Images>,
+    pub(crate) images: Images,
     pub(crate) node: Arc<NodeInfo>,
     /// Cancelled when the agent is asked to end: streams and waits end with UNAVAILABLE.
     pub(crate) shutdown: CancellationToken,

@@ -8,18 +8,11 @@ use tonic::{Request, Response, Status};
 
 use super::Edge;
 use super::convert::time;
+use crate::runtime::cgroup::CgroupMode;
 use crate::runtime::features::Feature;
 
 /// Version of the API that this agent serves.
 const API_VERSION: &str = "hull.v1";
-
-/// Which control groups the node has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum CgroupMode {
-    Legacy,
-    Hybrid,
-    Unified,
-}
 
 /// What does not change while the agent runs.
 #[derive(Debug, Clone)]

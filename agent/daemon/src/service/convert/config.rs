@@ -3,12 +3,13 @@
 
 use hull_proto::v1;
 
-use super::{signal, time};
+use super::time;
 use crate::error::{Error, Result};
 use crate::lifecycle::config::{
     ContainerConfig, Device, DnsConfig, ExecConfig, IoMax, Mount, MountKind, NamespaceMode, Namespaces, Resources,
     Rlimit, SeccompProfile, Security, TimeOffsets,
 };
+use crate::lifecycle::signal;
 
 /// Permissions of a device where none are given.
 const DEFAULT_PERMISSIONS: &str = "rwm";

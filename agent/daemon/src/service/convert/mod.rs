@@ -4,7 +4,6 @@ pub(crate) mod config;
 pub(crate) mod images;
 pub(crate) mod page;
 pub(crate) mod render;
-pub(crate) mod signal;
 pub(crate) mod time;
 
 #[cfg(test)]

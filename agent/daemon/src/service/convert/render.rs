@@ -2,10 +2,11 @@
 
 use hull_proto::v1;
 
-use super::{signal, time};
+use super::time;
 use crate::lifecycle::config::{
     ContainerConfig, Mount, MountKind, NamespaceMode, Namespaces, Resources, SeccompProfile, Security,
 };
+use crate::lifecycle::signal;
 use crate::lifecycle::{Exit, State, View};
 
 /// One container.

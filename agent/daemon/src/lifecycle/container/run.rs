@@ -1,0 +1,143 @@
+//! One run of a container, from its start to its end.
+
+use std::sync::Arc;
+
+use hull_wire::ExitRecord;
+
+use super::{Container, blocking};
+use crate::error::{Error, Reason, Result};
+use crate::lifecycle::record::Exit;
+use crate::lifecycle::state::{State, require};
+use crate::runtime::cgroup::ContainerCgroup;
+use crate::runtime::dirs::ContainerDirs;
+use crate::runtime::shim::{Link, ShimClient};
+
+/// What exists while a container runs.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) client: Arc<ShimClient>,
+    pub(crate) cgroup: ContainerCgroup,
+}
+
+/// Waits for the end of a run; for ever where there is none.
+pub(super) async fn ended(run: Option<&Run>) -> Link {
+    match run {
+        Some(run) => run.client.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The exit that a shim recorded. Blocking.
+pub(crate) fn recorded_exit(dirs: &ContainerDirs) -> Option<ExitRecord> {
+    let bytes = std::fs::read(dirs.exit()).ok()?;
+    hull_wire::decode(&bytes).ok()
+}
+
+impl Container {
+    /// The run has ended: cleans up after it, then tells.
+    pub(super) async fn ended(&mut self, link: Link) {
+        let Some(run) = self.run.take() else { return };
+        let dirs = self.context.dirs.container(&self.record.id);
+        self.context.stats.unregister(&self.record.id);
+        let cleaned = blocking(move || {
+            let exit = match link {
+                Link::Exited(record) => Some(record),
+                Link::Up | Link::Lost => recorded_exit(&dirs),
+            };
+            Ok((exit, clean_cgroup(&run.cgroup)))
+        });
+        let exit = match cleaned.await {
+            Ok((exit, cleaned)) => {
+                if let Err(error) = cleaned {
+                    tracing::error!(container = %self.record.id, %error, "cannot remove the control group");
+                }
+                exit
+            }
+            Err(error) => {
+                tracing::error!(container = %self.record.id, %error, "cannot clean up");
+                None
+            }
+        };
+        let exit = exit.map_or_else(|| Exit::lost("the shim ended without recording an exit"), Exit::from);
+        self.finish(exit).await;
+    }
+
+    /// Records an exit, shows it, answers who waits for it, and removes the container where that was asked for.
+    pub(super) async fn finish(&mut self, exit: Exit) {
+        tracing::info!(container = %self.record.id, code = exit.code, oom = exit.oom_killed, error = exit.error, "exited");
+        self.record.exit = Some(exit.clone());
+        self.record.pid = 0;
+        self.exits += 1;
+        let goes = !self.removers.is_empty() || self.record.config.auto_remove;
+        self.record.state = State::Exited;
+        self.record.generation += 1;
+        if !goes {
+            // The shim's record goes only when ours is safe.
+            match self.save().await {
+                Ok(()) => self.remove_run_dir().await,
+                Err(error) => tracing::error!(container = %self.record.id, %error, "cannot record the exit"),
+            }
+        }
+        self.publish();
+        if let Some(stopping) = self.stopping.take() {
+            stopping.answer(&exit);
+        }
+        if goes {
+            self.remove_now().await;
+        }
+    }
+
+    async fn remove_run_dir(&self) {
+        let dirs = self.context.dirs.container(&self.record.id);
+        if let Err(error) = blocking(move || dirs.remove_run()).await {
+            tracing::error!(container = %self.record.id, %error, "cannot remove the run directory");
+        }
+    }
+
+    fn running(&self) -> Result<&Run> {
+        self.run.as_ref().ok_or_else(|| Error::new(Reason::Internal, "a running container has no shim"))
+    }
+
+    /// Freezes or thaws every process.
+    pub(super) async fn freeze(&mut self, freeze: bool) -> Result<()> {
+        let (from, to, what) =
+            if freeze { (State::Running, State::Paused, "pause") } else { (State::Paused, State::Running, "resume") };
+        if self.record.state == to {
+            return Ok(());
+        }
+        require(&self.record.name, self.record.state, &[from], what)?;
+        let cgroup = self.running()?.cgroup.clone();
+        blocking(move || if freeze { cgroup.freeze() } else { cgroup.thaw() }).await?;
+        self.become_state(to);
+        self.save().await
+    }
+
+    /// Changes limits, in the kernel first.
+    pub(super) async fn update(
+        &mut self,
+        change: &crate::lifecycle::config::Resources,
+    ) -> Result<crate::lifecycle::config::Resources> {
+        let old = self.record.config.resources.clone();
+        let new = old.updated(change);
+        if let Some(run) = &self.run {
+            let cgroup = run.cgroup.clone();
+            let (from, to) = (old.clone(), new.clone());
+            blocking(move || cgroup.update(&from, &to)).await?;
+        }
+        let mut config = (*self.record.config).clone();
+        config.resources = new.clone();
+        self.record.config = Arc::new(config);
+        self.record.generation += 1;
+        self.save().await?;
+        self.publish();
+        Ok(new)
+    }
+}
+
+/// Kills what is left of a run and removes its control groups. Blocking, for a bounded time.
+pub(crate) fn clean_cgroup(cgroup: &ContainerCgroup) -> Result<()> {
+    if cgroup.is_populated() {
+        cgroup.kill()?;
+    }
+    cgroup.remove()
+}

@@ -1,0 +1,43 @@
+//! How processes ended.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use hull_wire::{EXIT_FILE, ExitRecord};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat, renameat};
+use nix::sys::stat::Mode;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::time::ClockId;
+use nix::unistd::{Pid, write};
+
+use crate::failure::nanos;
+
+const UNFINISHED: &str = "exit.new";
+
+/// Reaps one child that has ended: who, its code and the signal that ended it.
+pub(crate) fn reap() -> Option<(Pid, i32, i32)> {
+    loop {
+        return match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, code)) => Some((pid, code, 0)),
+            Ok(WaitStatus::Signaled(pid, signal, _)) => Some((pid, 128 + signal as i32, signal as i32)),
+            Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => None,
+            Ok(_) | Err(_) => continue,
+        };
+    }
+}
+
+/// The record of a process that ended now.
+pub(crate) fn record(code: i32, signal: i32, oom_killed: bool) -> ExitRecord {
+    ExitRecord { code, signal, oom_killed, finished_at_nanos: nanos(ClockId::CLOCK_REALTIME) }
+}
+
+/// Writes the exit file, which is whole or not there.
+pub(crate) fn write_file(directory: &OwnedFd, record: &ExitRecord) -> nix::Result<()> {
+    let bytes = hull_wire::encode(record).map_err(|_| Errno::ENOMEM)?;
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_TRUNC | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let file = openat(directory, UNFINISHED, flags, Mode::from_bits_truncate(0o600))?;
+    if write(file.as_fd(), &bytes)? != bytes.len() {
+        return Err(Errno::ENOSPC);
+    }
+    renameat(directory, UNFINISHED, directory, EXIT_FILE)
+}

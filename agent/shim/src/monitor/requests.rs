@@ -1,0 +1,75 @@
+//! What the agent may ask for.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use hull_wire::{Failure, Outcome, PROTOCOL_VERSION, ProcessPlan, RequestBody, Step, Target};
+use nix::errno::Errno;
+
+use super::{Exec, Monitor};
+use crate::failure::{At, Result, failed};
+use crate::setup::exec;
+use crate::startup::read_memfd;
+use crate::sys;
+
+impl Monitor {
+    /// Does what a request says: the answer, and a descriptor that belongs to it.
+    pub(super) fn answer(&mut self, request: RequestBody, fds: Vec<OwnedFd>) -> (Outcome, Option<OwnedFd>) {
+        let done = match request {
+            RequestBody::Exec { exec_id } => {
+                return self.exec(exec_id, fds).unwrap_or_else(|failure| (Outcome::Failed(failure), None));
+            }
+            RequestBody::Status => {
+                return (Outcome::Status { protocol: PROTOCOL_VERSION, pid: self.pid.as_raw() }, None);
+            }
+            RequestBody::Setup { .. } => Err(failed(Step::Plan, Errno::EALREADY, "this shim has its container")),
+            RequestBody::Signal { target, signal } => self.signal(target, signal),
+            RequestBody::Resize { rows, columns } => self.resize(rows, columns),
+            RequestBody::Attach { pipes } => self.attach(pipes, fds).at(Step::Stdio, "the attachment"),
+        };
+        (done.map_or_else(Outcome::Failed, |()| Outcome::Done), None)
+    }
+
+    fn exec(&mut self, id: u64, fds: Vec<OwnedFd>) -> Result<(Outcome, Option<OwnedFd>)> {
+        let malformed = |errno| failed(Step::Plan, errno, "the plan of an exec");
+        let mut fds = fds.into_iter();
+        let plan = fds.next().ok_or_else(|| malformed(Errno::EBADF))?;
+        let plan: ProcessPlan =
+            hull_wire::decode(&read_memfd(plan.as_fd()).map_err(malformed)?).map_err(|_| malformed(Errno::EBADMSG))?;
+        let streams: Vec<OwnedFd> = fds.collect();
+        let born = exec::start(&self.entrance, &plan, &streams).map_err(|failure| self.explain(failure))?;
+        let pid = born.child.pid;
+        self.execs.push(Exec { id, pid, pidfd: born.child.pidfd });
+        Ok((Outcome::ExecStarted { pid: pid.as_raw() }, born.terminal))
+    }
+
+    /// A pid namespace whose init has ended makes no processes: clone3 calls that ENOMEM.
+    fn explain(&self, failure: Failure) -> Failure {
+        let ended = sys::process::send_signal(self.entrance.init.as_fd(), 0).is_err() || self.is_zombie();
+        if failure.step == Step::Clone && failure.errno == Errno::ENOMEM as i32 && ended {
+            return failed(Step::Clone, Errno::ESRCH, "the container's init has ended");
+        }
+        failure
+    }
+
+    fn is_zombie(&self) -> bool {
+        // A pidfd is readable once its process has ended.
+        let mut poll = [sys::fd::Poll::new(self.entrance.init.as_fd(), nix::libc::POLLIN)];
+        sys::fd::poll(&mut poll, 0).is_ok_and(|ready| ready > 0)
+    }
+
+    fn signal(&self, target: Target, signal: i32) -> Result<()> {
+        let process = match target {
+            Target::Init => Some(&self.entrance.init),
+            Target::Exec(id) => self.execs.iter().find(|exec| exec.id == id).map(|exec| &exec.pidfd),
+        };
+        let sent = process.ok_or(Errno::ESRCH).and_then(|process| sys::process::send_signal(process.as_fd(), signal));
+        sent.at(Step::Shim, format!("signal {signal}"))
+    }
+
+    fn resize(&self, rows: u16, columns: u16) -> Result<()> {
+        let terminal = self.terminal.as_ref().ok_or(Errno::ENOTTY);
+        terminal
+            .and_then(|(master, _)| sys::terminal::set_size(master.as_fd(), rows, columns))
+            .at(Step::Stdio, "resizing the terminal")
+    }
+}

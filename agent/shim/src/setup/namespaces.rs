@@ -1,0 +1,88 @@
+//! Which namespaces a container gets, and stepping into those of others.
+
+use std::os::fd::OwnedFd;
+
+use hull_wire::{Namespace, Namespaces, Step, TimeOffsets};
+use nix::fcntl::{OFlag, open};
+use nix::libc;
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::stat::Mode;
+
+use crate::failure::{At, Result};
+
+const NANOS: i64 = 1_000_000_000;
+/// Missing in nix.
+const CLONE_NEWTIME: CloneFlags = CloneFlags::from_bits_retain(libc::CLONE_NEWTIME);
+
+/// Flag, name below /proc/self/ns, and whose, of the kinds that can be joined before init is made.
+fn kinds(plan: &Namespaces) -> [(CloneFlags, &'static str, &Namespace); 5] {
+    [
+        (CloneFlags::CLONE_NEWPID, "pid_for_children", &plan.pid),
+        (CloneFlags::CLONE_NEWNET, "net", &plan.network),
+        (CloneFlags::CLONE_NEWIPC, "ipc", &plan.ipc),
+        (CloneFlags::CLONE_NEWUTS, "uts", &plan.uts),
+        (CloneFlags::CLONE_NEWCGROUP, "cgroup", &plan.cgroup),
+    ]
+}
+
+/// The namespaces that init is born into. A new cgroup namespace is not among them: its root is where init is when it is made, so
+/// init makes it after it entered its groups.
+pub(crate) fn born_into(plan: &Namespaces) -> CloneFlags {
+    let mut flags = CloneFlags::CLONE_NEWNS;
+    for (flag, _, namespace) in kinds(plan) {
+        flags.set(flag, *namespace == Namespace::New && flag != CloneFlags::CLONE_NEWCGROUP);
+    }
+    flags.set(CloneFlags::CLONE_NEWUSER, plan.user.is_some());
+    flags | CloneFlags::CLONE_NEWNS
+}
+
+/// The namespaces in which init differs from the shim, for execs: without pid, which the shim's children are born into.
+pub(crate) fn entered_by_exec(plan: &Namespaces) -> CloneFlags {
+    let mut flags = CloneFlags::CLONE_NEWNS;
+    for (flag, _, namespace) in kinds(plan) {
+        flags.set(flag, *namespace != Namespace::Host && flag != CloneFlags::CLONE_NEWPID);
+    }
+    flags.set(CloneFlags::CLONE_NEWUSER, plan.user.is_some());
+    flags | CloneFlags::CLONE_NEWNS
+}
+
+/// Namespaces of others in which the shim is for the moment, so that init is born into them.
+#[derive(Debug)]
+pub(crate) struct Joined(Vec<(OwnedFd, CloneFlags)>);
+
+/// Steps into the namespaces given by path.
+pub(crate) fn join(plan: &Namespaces) -> Result<Joined> {
+    let read = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let mut joined = Joined(Vec::new());
+    for (flag, name, namespace) in kinds(plan) {
+        let Namespace::Path(path) = namespace else { continue };
+        let there = open(path.as_str(), read, Mode::empty()).at(Step::Namespaces, path)?;
+        if flag != CloneFlags::CLONE_NEWPID {
+            let own = format!("/proc/self/ns/{name}");
+            joined.0.push((open(own.as_str(), read, Mode::empty()).at(Step::Namespaces, own)?, flag));
+        }
+        // A pid namespace is one for the shim's children only, and for all of them.
+        setns(&there, flag).at(Step::Namespaces, path)?;
+    }
+    Ok(joined)
+}
+
+impl Joined {
+    /// Steps back into the shim's own.
+    pub(crate) fn leave(self) -> Result<()> {
+        for (own, flag) in self.0 {
+            setns(&own, flag).at(Step::Namespaces, "returning to the host's")?;
+        }
+        Ok(())
+    }
+}
+
+/// Makes a time namespace with these offsets for the shim's children.
+pub(crate) fn set_time(offsets: TimeOffsets) -> Result<()> {
+    unshare(CLONE_NEWTIME).at(Step::TimeNamespace, "making a time namespace")?;
+    let line = |clock, nanos: i64| format!("{clock} {} {}\n", nanos.div_euclid(NANOS), nanos.rem_euclid(NANOS));
+    let text = line("monotonic", offsets.monotonic_nanos) + &line("boottime", offsets.boottime_nanos);
+    std::fs::write("/proc/self/timens_offsets", &text)
+        .map_err(|error| super::userns::io(&error))
+        .at(Step::TimeNamespace, text.trim_end().replace('\n', ", "))
+}

@@ -1,0 +1,107 @@
+//! The root file system: an overlay over the layers, mounted nowhere yet.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use hull_wire::{RootfsPlan, Step};
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, open, openat};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::stat::{Mode, mkdirat};
+use nix::unistd::{chdir, fchdir};
+
+use crate::failure::{At, Result};
+use crate::sys::mount::{Attributes, Filesystem, MOUNT_ATTR_IDMAP, attach, c_string, clone_tree, set_attributes};
+
+const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
+
+/// Mounts the overlay; with a user namespace, the ids of the layers are mapped by it.
+pub(crate) fn overlay(plan: &RootfsPlan, run_dir: &str, ids: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
+    match by_descriptor(plan, ids)? {
+        Some(overlay) => Ok(overlay),
+        None => by_name(plan, run_dir, ids),
+    }
+}
+
+fn directory(path: &str) -> Result<OwnedFd> {
+    open(path, DIRECTORY, Mode::empty()).at(Step::Rootfs, path)
+}
+
+/// Layers by descriptor; `None`: this kernel (before 6.13) cannot.
+fn by_descriptor(plan: &RootfsPlan, ids: Option<BorrowedFd<'_>>) -> Result<Option<OwnedFd>> {
+    let step = Step::Rootfs;
+    let overlay = Filesystem::open(c"overlay").at(step, "the kernel has no overlay file system")?;
+    for (index, path) in plan.layers.iter().enumerate() {
+        let layer = match ids {
+            None => directory(path)?,
+            Some(_) => layer(path, ids)?,
+        };
+        match overlay.set_fd(c"lowerdir+", layer.as_fd()) {
+            Err(Errno::EINVAL) if index == 0 => return Ok(None),
+            set => set.at(step, format!("layer {path}"))?,
+        }
+    }
+    overlay.set_fd(c"upperdir", directory(&plan.upper)?.as_fd()).at(step, format!("upper directory {}", plan.upper))?;
+    overlay.set_fd(c"workdir", directory(&plan.work)?.as_fd()).at(step, format!("work directory {}", plan.work))?;
+    overlay.mount(0).at(step, format!("over {} layers", plan.layers.len())).map(Some)
+}
+
+/// A detached mount of a layer, with mapped ids if asked for.
+fn layer(path: &str, ids: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
+    let name = c_string(path).at(Step::Rootfs, path)?;
+    let tree = clone_tree(AT_FDCWD, &name, false).at(Step::Rootfs, path)?;
+    if ids.is_some() {
+        let mapped = Attributes { set: MOUNT_ATTR_IDMAP, user_namespace: ids, ..Attributes::default() };
+        set_attributes(tree.as_fd(), mapped, false).at(Step::Rootfs, format!("mapping the ids of {path}"))?;
+    }
+    Ok(tree)
+}
+
+/// Layers by name, through mount(2), whose options must fit into a page: in a mount namespace of their own for the moment, each
+/// layer is bound to a directory with a short name.
+fn by_name(plan: &RootfsPlan, run_dir: &str, ids: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
+    let step = Step::Rootfs;
+    let read = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let home = open("/proc/self/ns/mnt", read, Mode::empty()).at(step, "/proc/self/ns/mnt")?;
+    unshare(CloneFlags::CLONE_NEWNS).at(step, "a mount namespace for the layers")?;
+    let overlay = mount_by_name(plan, run_dir, ids);
+    // Back in any case, so that the copies of the host's mounts vanish. This moves the working directory to "/", too.
+    setns(&home, CloneFlags::CLONE_NEWNS).at(step, "returning to the host's mount namespace")?;
+    chdir("/").at(step, "/")?;
+    overlay
+}
+
+fn mount_by_name(plan: &RootfsPlan, run_dir: &str, ids: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
+    let step = Step::Rootfs;
+    let none: Option<&str> = None;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).at(step, "/")?;
+    let names = Filesystem::open(c"tmpfs").and_then(|tmpfs| tmpfs.mount(0)).at(step, "a tmpfs for the layers")?;
+    let layers: Vec<OwnedFd> = plan.layers.iter().map(|path| layer(path, ids)).collect::<Result<_>>()?;
+    let (upper, work) = (directory(&plan.upper)?, directory(&plan.work)?);
+    let place = directory(run_dir)?;
+    attach(names.as_fd(), place.as_fd()).at(step, run_dir)?;
+    let mode = Mode::from_bits_truncate(0o700);
+    let mut lower = String::new();
+    for (index, tree) in layers.iter().enumerate() {
+        let name = format!("{index:x}");
+        mkdirat(&names, name.as_str(), mode).at(step, "a directory for a layer")?;
+        let target = openat(&names, name.as_str(), DIRECTORY, Mode::empty()).at(step, "a directory for a layer")?;
+        attach(tree.as_fd(), target.as_fd()).at(step, format!("layer {}", plan.layers[index]))?;
+        if index > 0 {
+            lower.push(':');
+        }
+        lower.push_str(&name);
+    }
+    mkdirat(&names, "root", mode).at(step, "a directory for the root")?;
+    fchdir(&names).at(step, run_dir)?;
+    let options = format!(
+        "lowerdir={lower},upperdir=/proc/self/fd/{},workdir=/proc/self/fd/{}",
+        upper.as_raw_fd(),
+        work.as_raw_fd()
+    );
+    mount(Some("overlay"), "root", Some("overlay"), MsFlags::empty(), Some(options.as_str()))
+        .at(step, format!("over {} layers", plan.layers.len()))?;
+    let root: &CStr = c"root";
+    clone_tree(names.as_fd(), root, false).at(step, "detaching the root")
+}

@@ -1,0 +1,101 @@
+//! From a fresh process to a shim that waits for its plan.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use hull_wire::{AttachPipes, Plan, Request, RequestBody};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
+use nix::sys::prctl;
+use nix::sys::stat::{Mode, fstat, umask};
+use nix::unistd::{chdir, setsid};
+
+use crate::sys;
+
+/// Most bytes of a plan.
+const MAX_PLAN: i64 = 4 << 20;
+/// Requests themselves are small; what is large comes in a memfd.
+pub(crate) const MAX_REQUEST: usize = 4096;
+
+/// The one Setup.
+#[derive(Debug)]
+pub(crate) struct SetupRequest {
+    pub(crate) seq: u64,
+    pub(crate) plan: Plan,
+    pub(crate) attach: Option<(AttachPipes, Vec<OwnedFd>)>,
+}
+
+/// Makes the process independent of what its parent was, and takes the control socket from descriptor 0.
+pub(crate) fn become_shim() -> Result<OwnedFd, (&'static str, Errno)> {
+    let step = |what: &'static str| move |errno| (what, errno);
+    prctl::set_dumpable(false).map_err(step("PR_SET_DUMPABLE"))?;
+    prctl::set_name(c"hull-shim").map_err(step("PR_SET_NAME"))?;
+    prctl::set_child_subreaper(true).map_err(step("PR_SET_CHILD_SUBREAPER"))?;
+    sys::fd::close_inherited().map_err(step("close_range"))?;
+    sys::process::reset_signals();
+    sys::process::hold_signals();
+    // EPERM: it leads a session or group already.
+    let _leads_already = setsid();
+    chdir("/").map_err(step("chdir /"))?;
+    umask(Mode::empty());
+    // Init and execs share one session keyring that is not the host's. ENOSYS: the kernel has none.
+    match sys::process::new_session_keyring() {
+        Ok(()) | Err(Errno::ENOSYS) => {}
+        Err(errno) => return Err(("joining a session keyring", errno)),
+    }
+    take_control_socket().map_err(step("taking the control socket from descriptor 0"))
+}
+
+fn take_control_socket() -> nix::Result<OwnedFd> {
+    let stdin = std::io::stdin();
+    let agent = stdin.as_fd().try_clone_to_owned().map_err(|_| Errno::EBADF)?;
+    fcntl(&agent, FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
+    let null = open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
+    sys::fd::make_standard(null.as_fd(), 0)?;
+    Ok(agent)
+}
+
+/// Waits for Setup; `None`: the agent closed the socket and needs no shim.
+pub(crate) fn wait_for_setup(agent: &OwnedFd) -> nix::Result<Option<SetupRequest>> {
+    let mut packet = [0; MAX_REQUEST];
+    let (length, fds) = loop {
+        match sys::packet::receive(agent.as_fd(), &mut packet) {
+            Err(Errno::EINTR) => {}
+            Err(Errno::ECONNRESET) => return Ok(None),
+            received => break received?,
+        }
+    };
+    if length == 0 {
+        return Ok(None);
+    }
+    let request: Request = hull_wire::decode(&packet[..length]).map_err(|_| Errno::EBADMSG)?;
+    let RequestBody::Setup { attach } = request.body else { return Err(Errno::EPROTO) };
+    let mut fds = fds.into_iter();
+    let plan = fds.next().ok_or(Errno::EPROTO)?;
+    let plan: Plan = hull_wire::decode(&read_memfd(plan.as_fd())?).map_err(|_| Errno::EBADMSG)?;
+    let pipes: Vec<OwnedFd> = fds.collect();
+    if pipes.len() != attach.map_or(0, AttachPipes::count) {
+        return Err(Errno::EPROTO);
+    }
+    Ok(Some(SetupRequest { seq: request.seq, plan, attach: attach.map(|which| (which, pipes)) }))
+}
+
+/// Reads a memfd from its start, whatever its offset.
+pub(crate) fn read_memfd(fd: BorrowedFd<'_>) -> nix::Result<Vec<u8>> {
+    let size = fstat(fd)?.st_size;
+    if size > MAX_PLAN {
+        return Err(Errno::EFBIG);
+    }
+    let mut bytes = vec![0; usize::try_from(size).unwrap_or_default()];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        let offset = i64::try_from(filled).unwrap_or(i64::MAX);
+        match nix::sys::uio::pread(fd, &mut bytes[filled..], offset) {
+            Ok(0) => break,
+            Ok(more) => filled += more,
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
+}

@@ -1,0 +1,265 @@
+//! Flags and verbs, as Docker has them where Docker has them.
+
+mod container;
+mod create;
+mod image;
+mod observe;
+mod resources;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+pub(crate) use container::{AttachFlags, ExecFlags, KillFlags, RemoveFlags, StartFlags, StopFlags, Targets, WaitFlags};
+pub(crate) use container::{Condition, UpdateFlags};
+pub(crate) use create::{Alone, CreateFlags, FilesystemFlags, NamespaceFlags, RunFlags, SecurityFlags};
+pub(crate) use image::{
+    FormatFlag, ImageCommand, ImageConfigFlags, ImageInspectFlags, ImageListFlags, ImageRemoveFlags, ImportFlags,
+};
+pub(crate) use observe::{InspectFlags, InspectType, LogsFlags, PsFlags, StatsFlags, VersionFlags};
+pub(crate) use resources::ResourceFlags;
+
+/// Exit code of errors of the agent or the command line, where other codes are the container's.
+pub(crate) const RUN_ERROR: u8 = 125;
+/// Exit code of errors elsewhere.
+const ERROR: u8 = 1;
+
+/// Drives a hull container agent.
+#[derive(Debug, Parser)]
+#[command(name = "hullctl", version, max_term_width = 120, subcommand_required = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Which agent, and who asks.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Connection")]
+pub(crate) struct Connection {
+    /// Where the agent listens: unix://PATH or tcp://HOST:PORT (with mutual TLS)
+    #[arg(short = 'H', long, global = true, env = "HULL_HOST", default_value = "unix:///run/hull/hull.sock")]
+    pub(crate) host: String,
+    /// Certificate authority that the agent's certificate must come from (PEM)
+    #[arg(long, global = true, env = "HULL_TLS_CA", value_name = "FILE")]
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// Own certificate (PEM)
+    #[arg(long, global = true, env = "HULL_TLS_CERT", value_name = "FILE")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Key of the own certificate (PEM)
+    #[arg(long, global = true, env = "HULL_TLS_KEY", value_name = "FILE")]
+    pub(crate) tls_key: Option<PathBuf>,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Create a container and start it
+    Run(Box<RunFlags>),
+    /// Create a container without starting it
+    Create(Box<Alone>),
+    /// Start containers that are created or exited
+    Start(StartFlags),
+    /// Ask containers to stop, and kill them after a grace period
+    Stop(StopFlags),
+    /// Send a signal to containers
+    Kill(KillFlags),
+    /// Freeze all processes of containers
+    Pause(Targets),
+    /// Thaw containers
+    Unpause(Targets),
+    /// Change limits of containers
+    Update(UpdateFlags),
+    /// Remove containers
+    Rm(RemoveFlags),
+    /// List containers
+    #[command(visible_alias = "list")]
+    Ps(PsFlags),
+    /// Show all there is to know of containers or images
+    Inspect(InspectFlags),
+    /// Show what a container wrote
+    Logs(LogsFlags),
+    /// Wait for containers to end and print their exit codes
+    Wait(WaitFlags),
+    /// Run a further program in a container
+    Exec(ExecFlags),
+    /// Connect to the standard streams of a running container
+    Attach(AttachFlags),
+    /// Show what containers use
+    Stats(StatsFlags),
+    /// Work with images
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// List images
+    Images(ImageListFlags),
+    /// Remove images
+    Rmi(ImageRemoveFlags),
+    /// Show the node and its agent
+    Info(OutputFlag),
+    /// Show versions
+    Version(VersionFlags),
+    /// Print a completion script for a shell
+    Completion {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+impl Command {
+    /// Exit code for errors that are not the container's.
+    pub(crate) fn error_code(&self) -> u8 {
+        match self {
+            Self::Run(_) | Self::Exec(_) | Self::Attach(_) => RUN_ERROR,
+            Self::Start(flags) if flags.attach || flags.interactive => RUN_ERROR,
+            _ => ERROR,
+        }
+    }
+}
+
+/// Format of an answer that is one thing.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct OutputFlag {
+    /// Format of the answer
+    #[arg(short, long, value_enum, value_name = "FORMAT")]
+    pub(crate) output: Option<DataFormat>,
+}
+
+/// Format of an answer that is a list.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct ListOutputFlag {
+    /// Format of the list; the default is a table
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value = "table", hide_default_value = true)]
+    pub(crate) output: ListFormat,
+}
+
+/// A format for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum DataFormat {
+    /// JSON
+    Json,
+    /// YAML
+    Yaml,
+}
+
+/// A format for programs or people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ListFormat {
+    /// Aligned columns
+    Table,
+    /// Aligned columns, more of them
+    Wide,
+    /// JSON
+    Json,
+    /// YAML
+    Yaml,
+}
+
+impl ListFormat {
+    /// The format for programs, if it is one.
+    pub(crate) fn data(self) -> Option<DataFormat> {
+        match self {
+            Self::Table | Self::Wide => None,
+            Self::Json => Some(DataFormat::Json),
+            Self::Yaml => Some(DataFormat::Yaml),
+        }
+    }
+}
+
+/// Says what is wrong with the flags; the verbs whose exit codes are the container's keep 125 apart for it.
+pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+    // Nobody can be told that standard error is closed.
+    let _ = error.print();
+    if !error.use_stderr() {
+        return ExitCode::SUCCESS;
+    }
+    let verb = verb(std::env::args().skip(1));
+    match verb.as_deref() {
+        Some("run" | "create" | "exec" | "start" | "attach") => ExitCode::from(RUN_ERROR),
+        _ => ExitCode::from(ERROR),
+    }
+}
+
+/// The first argument that is neither a flag nor a flag's value.
+fn verb(args: impl Iterator<Item = String>) -> Option<String> {
+    let mut value_follows = false;
+    for arg in args {
+        if value_follows {
+            value_follows = false;
+        } else if matches!(arg.as_str(), "-H" | "--host" | "--tls-ca" | "--tls-cert" | "--tls-key") {
+            value_follows = true;
+        } else if !arg.starts_with('-') {
+            return Some(arg);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_flags_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_verb_is_found_behind_global_flags() {
+        let verb_of = |line: &str| verb(line.split(' ').map(str::to_owned));
+        assert_eq!(verb_of("-H tcp://x:1 run img").as_deref(), Some("run"));
+        assert_eq!(verb_of("--host=unix:///x exec c ls").as_deref(), Some("exec"));
+        assert_eq!(verb_of("--help"), None);
+    }
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(std::iter::once("hullctl").chain(line.split(' ')))
+    }
+
+    fn run(line: &str) -> RunFlags {
+        match parse(line).unwrap().command {
+            Command::Run(flags) => *flags,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn everything_behind_the_image_is_the_programs() {
+        let flags = run("run -it --rm demo/busybox:1 sh -d --rm -- -h --name x");
+        assert_eq!(flags.create.command, ["demo/busybox:1", "sh", "-d", "--rm", "--", "-h", "--name", "x"]);
+        assert!(flags.create.interactive && flags.create.tty && flags.create.auto_remove && !flags.detach);
+        assert_eq!(run("run -d img -x").create.command, ["img", "-x"]);
+        assert_eq!(run("run -- img -x").create.command, ["img", "-x"]);
+    }
+
+    #[test]
+    fn short_h_is_the_host_name_and_help_remains() {
+        assert_eq!(run("run -h web img").create.namespaces.hostname.as_deref(), Some("web"));
+        let error = parse("run --help").unwrap_err();
+        assert_eq!(error.kind(), clap::error::ErrorKind::DisplayHelp);
+    }
+
+    #[test]
+    fn unknown_flags_are_refused() {
+        assert_eq!(parse("run --frob img").unwrap_err().kind(), clap::error::ErrorKind::UnknownArgument);
+        assert!(parse("run").is_err());
+        assert!(parse("exec web").is_err());
+        assert!(parse("rm").is_err());
+    }
+
+    #[test]
+    fn exec_takes_flags_only_before_the_container() {
+        let Command::Exec(flags) = parse("exec -it -e A=b web ls -l -e").unwrap().command else { panic!() };
+        assert_eq!(flags.command, ["web", "ls", "-l", "-e"]);
+    }
+
+    #[test]
+    fn sig_proxy_takes_a_value_with_an_equals_sign() {
+        assert!(run("run img").sig_proxy);
+        assert!(!run("run --sig-proxy=false img").sig_proxy);
+        assert!(run("run --sig-proxy img").sig_proxy);
+    }
+}

@@ -1,0 +1,12 @@
+//! The caller's side of a program that runs in a container: its terminal, its signals, its standard streams.
+
+mod detach;
+mod raw;
+mod session;
+mod signals;
+mod stdio;
+
+pub(crate) use detach::DetachKeys;
+pub(crate) use raw::{RawMode, stdin_is_terminal, terminal_size};
+pub(crate) use session::{Ending, Input, Output, Peer, Session, Streams};
+pub(crate) use signals::{Signals, WindowChanges};

@@ -1,0 +1,93 @@
+//! `make bench`: hull beside its peers, in one run, on one machine.
+//!
+//! Ratios count, absolute figures drift with the machine: whoever is compared takes turns within each round. Nothing here
+//! knows a result; the goals stand beside the figures that they belong to. Each section prints its tables and writes every
+//! sample to `target/bench/SECTION.json`.
+//!
+//! ```text
+//!   bench [--only start,rate,memory,syscalls] [--rounds N] [--containers N]
+//! ```
+#![forbid(unsafe_code)]
+
+mod client;
+mod floor;
+mod latency;
+mod memory;
+mod node;
+mod peers;
+mod rate;
+mod report;
+mod summary;
+mod syscalls;
+
+use std::process::ExitCode;
+
+/// Errors of the benchmark: one line for the person who runs it.
+type Error = Box<dyn std::error::Error + Send + Sync>;
+type Result<T, E = Error> = std::result::Result<T, E>;
+
+const USAGE: &str = "usage: bench [--only start,rate,memory,syscalls] [--rounds N] [--containers N]";
+const SECTIONS: [&str; 4] = ["start", "rate", "memory", "syscalls"];
+
+/// What to measure.
+#[derive(Debug)]
+struct Options {
+    sections: Vec<String>,
+    /// Measured rounds of each latency, after the warm-up.
+    rounds: usize,
+    /// Containers of the sustained rate and of the removal.
+    containers: usize,
+}
+
+fn main() -> ExitCode {
+    let options = match options(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(error) => return fail(&error),
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error.into()),
+    };
+    match runtime.block_on(run(&options)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &Error) -> ExitCode {
+    report::complain(&format!("bench: {error}"));
+    ExitCode::FAILURE
+}
+
+fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
+    let mut options = Options { sections: SECTIONS.map(String::from).to_vec(), rounds: 100, containers: 300 };
+    while let Some(argument) = arguments.next() {
+        let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value\n{USAGE}"));
+        match argument.as_str() {
+            "--only" => options.sections = value()?.split(',').map(String::from).collect(),
+            "--rounds" => options.rounds = value()?.parse()?,
+            "--containers" => options.containers = value()?.parse()?,
+            _ => return Err(format!("unknown argument {argument}\n{USAGE}").into()),
+        }
+    }
+    if let Some(unknown) = options.sections.iter().find(|name| !SECTIONS.contains(&name.as_str())) {
+        return Err(format!("unknown section {unknown}\n{USAGE}").into());
+    }
+    if options.rounds < 10 || options.containers < 60 {
+        return Err("fewer than 10 rounds or 60 containers say nothing".into());
+    }
+    Ok(options)
+}
+
+async fn run(options: &Options) -> Result<()> {
+    for section in &options.sections {
+        let report = match section.as_str() {
+            "start" => latency::measure(options.rounds).await?,
+            "rate" => rate::measure(options.containers).await?,
+            "memory" => memory::measure().await?,
+            _ => syscalls::measure().await?,
+        };
+        report.publish()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,53 @@
+//! An agent of the benchmark's own, by the tests' harness, with the job's image in it.
+
+use std::path::{Path, PathBuf};
+
+use hull_proto::v1::ImportStart;
+use hull_tests::harness::{Agent, AgentOptions, Rootfs, connect, image};
+
+use crate::client::{Client, IMAGE};
+use crate::{Result, floor};
+
+/// A running agent. When it is dropped, the harness removes everything and complains about what is left.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) client: Client,
+    pub(crate) agent: Agent,
+    /// Directory for what the benchmark makes beside the agent; gone with it.
+    pub(crate) state: PathBuf,
+}
+
+impl Node {
+    /// Starts an agent and imports the job's image.
+    pub(crate) async fn start() -> Result<Self> {
+        let agent = Agent::start(AgentOptions::default());
+        let state = agent.scratch("bench");
+        let clients = connect(&agent.socket()).await?;
+        let start = ImportStart { tags: vec![IMAGE.into()], ..Default::default() };
+        image::import(&clients, start, rootfs(&state)?).await?;
+        Ok(Self { client: Client::new(clients), agent, state })
+    }
+
+    /// The image's root file system as a directory, for those who do without images.
+    pub(crate) fn rootfs(&self) -> Result<PathBuf> {
+        let directory = self.state.join("rootfs");
+        tar::Archive::new(rootfs(&self.state)?.as_slice()).unpack(&directory)?;
+        Ok(directory)
+    }
+}
+
+/// Prefix of the control groups that floor and peers run in.
+pub(crate) fn group_prefix() -> String {
+    format!("hull-bench-{}", std::process::id())
+}
+
+/// busybox and the measured program, and the directories that mounts want.
+fn rootfs(state: &Path) -> Result<Vec<u8>> {
+    let busybox =
+        std::fs::read("/bin/busybox").map_err(|e| format!("/bin/busybox: {e} (apt-get install busybox-static)"))?;
+    let stamp = state.join("stamp");
+    floor::compile("stamp.c", &stamp, &["-nostdlib"])?;
+    let directories = ["bin", "dev", "etc", "proc", "sys", "tmp"];
+    let rootfs = directories.into_iter().fold(Rootfs::empty(), |rootfs, directory| rootfs.dir(directory, 0o755));
+    Ok(rootfs.file("bin/busybox", 0o755, busybox).file("bin/stamp", 0o755, std::fs::read(&stamp)?).tar())
+}

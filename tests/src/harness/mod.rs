@@ -1,0 +1,26 @@
+//! Starts the real `hulld`, talks to it as any client does, and fails if anything is left when it ends.
+//!
+//! - [`Agent`]: one daemon with a state directory, a cgroup subtree and a network namespace of its own;
+//! - [`Session`]: what one test works with: an agent (its own, or one shared by the tests that run at the moment), clients, and
+//!   the containers it made, which go when it ends;
+//! - [`census`]: what is on the host under an agent's names, before and after;
+//! - [`wait`]: the only way to wait: poll a condition until a deadline, scaled by one factor.
+
+mod agent;
+pub mod census;
+mod client;
+mod ctl;
+pub mod host;
+pub mod image;
+pub mod oci;
+mod session;
+mod stream;
+pub mod wait;
+
+pub use agent::{Agent, AgentOptions};
+pub use client::{Clients, connect};
+pub use ctl::{Ctl, Pty};
+pub use hull_probe::Report;
+pub use image::{BASE_IMAGE, Rootfs};
+pub use session::{Output, Session, assert_error, duration, error_info, metadata};
+pub use stream::{AttachSession, ExecOutput, ExecSession};
