@@ -522,9 +522,8 @@ async fn a_container_inherits_no_descriptor_signal_mask_or_host_environment() {
 #[tokio::test]
 async fn the_shim_s_program_cannot_be_written_from_inside() {
     // CVE-2019-5736
-    let shim = std::env::var("HULL_SHIM").unwrap_or_else(|_| {
-        concat!(env!("CARGO_MANIFEST_DIR"), "/../target/shim/hull-shim").into()
-    });
+    let shim = std::env::var("HULL_SHIM")
+        .unwrap_or_else(|_| concat!(env!("CARGO_MANIFEST_DIR"), "/../target/shim/hull-shim").into());
     let digest = || hex::encode(Sha256::digest(std::fs::read(&shim).expect("reading the shim")));
     let before = digest();
     let hull = Session::shared().await;

@@ -73,7 +73,7 @@ fn context(config: &Config) -> Result<Context> {
     let store = Store::open(&config.data_dir.join("hull.redb"))?;
     let images = Images::open(&config.data_dir, store.clone())?;
     Ok(Context {
-        layers: LayerMounts::new(&config.run_dir, images.clone(), binary.path()),
+        layers: LayerMounts::new(&config.run_dir, images.clone(), binary.path())?,
         cgroups: CgroupManager::detect(&config.cgroup_parent)?,
         stats: StatsHub::default(),
         shims: ShimPool::new(binary, usize::try_from(config.warm_shims).unwrap_or(usize::MAX)),

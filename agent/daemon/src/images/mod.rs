@@ -17,6 +17,7 @@ mod erofs;
 mod import;
 mod install;
 mod layer;
+mod layers;
 mod limits;
 mod open;
 mod record;
@@ -37,6 +38,7 @@ use content::ContentStore;
 use registry::Registry;
 
 pub(crate) use import::{ArchiveFormat, ImportOptions, Progress};
+pub(crate) use layers::LayerMounts;
 pub(crate) use record::{Image, ImageConfig, Layer};
 pub(crate) use registry::Lease;
 pub(crate) use remove::Removed;

@@ -69,10 +69,25 @@ pub(crate) struct ImageConfig {
 }
 
 impl Image {
+    /// When its config says it was made, in nanoseconds since the epoch.
+    pub(crate) fn created_nanos(&self) -> Option<u64> {
+        self.record.created.map(nanos)
+    }
+
+    /// When it came to this node, in nanoseconds since the epoch.
+    pub(crate) fn imported_nanos(&self) -> u64 {
+        nanos(self.record.imported_at)
+    }
+
     /// Bytes of its layers as kept for mounting.
     pub(crate) fn size(&self) -> u64 {
         self.record.layers.iter().map(|layer| layer.size).sum()
     }
+}
+
+fn nanos(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl std::ops::Deref for Image {

@@ -97,11 +97,8 @@ pub(crate) fn assemble(context: &Context, start: &Start) -> Result<Assembled> {
         steps.push(StepTime { step, nanos: nanos_since(begun) });
         begun = Instant::now();
     };
-    let layers = if start.holds_layers {
-        context.layers.mounted(&start.image)?
-    } else {
-        context.layers.acquire(&start.image)?
-    };
+    let layers =
+        if start.holds_layers { context.layers.mounted(&start.image) } else { context.layers.acquire(&start.image)? };
     lap(Step::Layers);
     let result = make(context, start, &layers, &mut lap);
     if result.is_err() && !start.holds_layers {

@@ -110,7 +110,7 @@ impl Containers {
 
     async fn record_new(&self, key: Option<RequestKey>, mut config: ContainerConfig) -> Result<Arc<Handle>> {
         let image = self.context.images.get(&config.image)?;
-        let _lease = self.context.images.lease(&image.digest);
+        let _lease = self.context.images.lease(&image.digest)?;
         self.resolve_containers(&mut config)?;
         let id = new_id()?;
         if config.name.is_empty() {

@@ -67,7 +67,7 @@ impl ImageService for Edge {
         images.retain(|image| request.name.is_empty() || image.names.iter().any(|name| name.contains(&request.name)));
         let (images, next_page_token) = page.cut(
             images,
-            |image| (image.imported_nanos, image.digest.as_str()),
+            |image| (image.imported_nanos(), image.digest.as_str()),
             |image| parse::image(image),
             v1::Image::encoded_len,
         );
@@ -115,7 +115,7 @@ async fn import(
     let importer = {
         let (progress, cancelled) = (Arc::clone(&progress), Arc::clone(&cancelled.0));
         blocking(move || {
-            images.import(options, Pieces { queue, rest: Bytes::new(), ended: false }, &progress, &cancelled)
+            images.import(&options, Pieces { queue, rest: Bytes::new(), ended: false }, &progress, &cancelled)
         })
     };
     let feed = async {

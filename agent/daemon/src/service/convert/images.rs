@@ -30,8 +30,8 @@ pub(crate) fn image(image: &Image) -> v1::Image {
     v1::Image {
         digest: image.digest.clone(),
         names: image.names.clone(),
-        created_at: image.created_nanos.map(time::to_timestamp),
-        imported_at: Some(time::to_timestamp(image.imported_nanos)),
+        created_at: image.created_nanos().map(time::to_timestamp),
+        imported_at: Some(time::to_timestamp(image.imported_nanos())),
         architecture: image.architecture.clone(),
         os: image.os.clone(),
         config: Some(render_config(&image.config)),
