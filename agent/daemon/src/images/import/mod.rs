@@ -216,3 +216,6 @@ impl Descriptor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,6 @@
 //! Layers against GNU tar: the same archive unpacked by it and mounted from hull's EROFS file must look the same.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -275,11 +274,28 @@ fn later_entries_replace_earlier_ones() {
     let tar = dir.path().join("tree.tar");
     let tree = dir.path().join("tree");
     fs::create_dir_all(tree.join("dir/kept")).unwrap();
-    for (step, content) in ["one", "the second, longer", "3"].iter().enumerate() {
+    for (mode, names, content) in [(0o700, "-cf", "one"), (0o711, "-rf", "the second, longer"), (0o755, "-rf", "3")] {
         fs::write(tree.join("file"), content).unwrap();
-        fs::set_permissions(tree.join("dir"), fs::Permissions::from_mode(0o700 + 8 * step as u32)).unwrap();
-        let names: OsString = if step == 0 { "-cf".into() } else { "-rf".into() };
-        run("tar", &["-C", text(&tree), names.to_str().unwrap(), text(&tar), "."]);
+        fs::set_permissions(tree.join("dir"), fs::Permissions::from_mode(mode)).unwrap();
+        run("tar", &["-C", text(&tree), names, text(&tar), "."]);
     }
     compare(&tar);
+}
+
+#[test]
+#[ignore = "bench"]
+fn bench() {
+    let dir = std::path::PathBuf::from(std::env::var("BENCH").unwrap());
+    let scratch = tempfile::tempdir_in("/work").unwrap();
+    let store = crate::store::Store::open(&scratch.path().join("x.redb")).unwrap();
+    let images = crate::images::Images::open(scratch.path(), store).unwrap();
+    for entry in fs::read_dir(dir).unwrap().flatten() {
+        let start = std::time::Instant::now();
+        let options = crate::images::ImportOptions { tags: vec!["x".into()], ..Default::default() };
+        let image = images
+            .import(&options, File::open(entry.path()).unwrap(), &Default::default(), &Default::default())
+            .unwrap();
+        eprintln!("{:?}: {} MB in {:?}", entry.file_name(), image.size() >> 20, start.elapsed());
+        images.remove(&image.digest, &|_| None).unwrap();
+    }
 }
