@@ -281,21 +281,3 @@ fn later_entries_replace_earlier_ones() {
     }
     compare(&tar);
 }
-
-#[test]
-#[ignore = "bench"]
-fn bench() {
-    let dir = std::path::PathBuf::from(std::env::var("BENCH").unwrap());
-    let scratch = tempfile::tempdir_in("/work").unwrap();
-    let store = crate::store::Store::open(&scratch.path().join("x.redb")).unwrap();
-    let images = crate::images::Images::open(scratch.path(), store).unwrap();
-    for entry in fs::read_dir(dir).unwrap().flatten() {
-        let start = std::time::Instant::now();
-        let options = crate::images::ImportOptions { tags: vec!["x".into()], ..Default::default() };
-        let image = images
-            .import(&options, File::open(entry.path()).unwrap(), &Default::default(), &Default::default())
-            .unwrap();
-        eprintln!("{:?}: {} MB in {:?}", entry.file_name(), image.size() >> 20, start.elapsed());
-        images.remove(&image.digest, &|_| None).unwrap();
-    }
-}
