@@ -90,7 +90,9 @@ mod tests {
 
     #[test]
     fn a_consumer_may_leave_early() {
-        let first = read(io::repeat(7), |reader| Ok(reader.bytes().next().unwrap().unwrap())).unwrap();
-        assert_eq!(first, 7);
+        let mut first = [0; 3];
+        let read = read(io::repeat(7), |reader| Ok(reader.read_exact(&mut first)));
+        read.unwrap().unwrap();
+        assert_eq!(first, [7; 3]);
     }
 }

@@ -133,7 +133,7 @@ impl io::Write for Hasher<'_> {
 
 /// Unpacks with GNU tar, mounts ours, compares.
 fn compare(tar: &Path) {
-    let dir = tempfile::tempdir_in("/work").unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let unpacked = dir.path().join("unpacked");
     fs::create_dir(&unpacked).unwrap();
     let arguments = ["--xattrs", "--xattrs-include=*", "-p", "--same-owner", "--numeric-owner", "-C", text(&unpacked)];
@@ -215,7 +215,7 @@ fn a_hard_tree_in_every_format() {
     if !is_root() {
         return;
     }
-    let dir = tempfile::tempdir_in("/work").unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let tree = dir.path().join("tree");
     fs::create_dir(&tree).unwrap();
     hard_tree(&tree);
@@ -238,7 +238,7 @@ fn real_trees() {
     if !is_root() {
         return;
     }
-    let dir = tempfile::tempdir_in("/work").unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let tar = dir.path().join("tree.tar");
     for tree in ["/etc", "/usr/share/zoneinfo"] {
         run("tar", &["--xattrs", "--format=pax", "-C", tree, "-cf", text(&tar), "."]);
@@ -251,7 +251,7 @@ fn old_formats() {
     if !is_root() {
         return;
     }
-    let dir = tempfile::tempdir_in("/work").unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let tree = dir.path().join("tree");
     fs::create_dir_all(tree.join("sub").join("p".repeat(90)).join("q".repeat(60))).unwrap();
     fs::write(tree.join("sub").join("p".repeat(90)).join("q".repeat(60)).join("file"), "x").unwrap();
@@ -270,7 +270,7 @@ fn later_entries_replace_earlier_ones() {
     if !is_root() {
         return;
     }
-    let dir = tempfile::tempdir_in("/work").unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let tar = dir.path().join("tree.tar");
     let tree = dir.path().join("tree");
     fs::create_dir_all(tree.join("dir/kept")).unwrap();

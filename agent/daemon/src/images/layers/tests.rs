@@ -15,7 +15,7 @@ struct Fixture {
 }
 
 fn fixture() -> Fixture {
-    let dir = tempfile::tempdir_in("/work").unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("hull.redb")).unwrap();
     let images = Images::open(dir.path(), store).unwrap();
     fs::create_dir(dir.path().join("tree")).unwrap();
