@@ -106,7 +106,7 @@ pub(crate) struct CreateFlags {
     pub(crate) resources: ResourceFlags,
 
     /// Image, then the program and its arguments
-    #[arg(required = true, trailing_var_arg = true, value_names = ["IMAGE", "ARG"])]
+    #[arg(required = true, trailing_var_arg = true, value_names = ["IMAGE", "ARG"], help_heading = "Arguments")]
     pub(crate) command: Vec<String>,
 }
 

@@ -53,8 +53,9 @@ pub(crate) struct Connection {
     pub(crate) tls_key: Option<PathBuf>,
 }
 
-/// The verbs.
+/// The verbs. Their flags are made when a verb is used: a hundred of them cost more than the rest of a start.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Command {
     /// Create a container and start it
     Run(Box<RunFlags>),
