@@ -10,8 +10,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use agent::{Agent, LISTED, hullctl};
+use nix::pty::{OpenptyResult, openpty};
 use rustix::process::{Pid, Signal, kill_process};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -135,11 +135,10 @@ fn the_command_ends_with_the_program_though_standard_input_is_open() {
 #[test]
 fn signals_go_to_the_program() {
     let agent = Agent::start();
-    for line in ["run img echo", "exec web echo"] {
+    for line in ["run img talk", "exec web talk"] {
         let mut child = agent.hullctl(line).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let mut out = child.stdout.take().unwrap();
-        // Sent before the program runs, it may come before the command listens: so the first is repeated by the shell's rule.
-        std::thread::sleep(Duration::from_millis(300));
+        expect(&mut out, "ready;");
         signal(&child, Signal::HUP);
         expect(&mut out, "signal 1;");
         signal(&child, Signal::TERM);
@@ -152,9 +151,9 @@ fn signals_go_to_the_program() {
 #[test]
 fn the_third_interrupt_ends_the_command() {
     let agent = Agent::start();
-    let mut child = agent.hullctl("run img echo").stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = agent.hullctl("run img talk").stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
     let mut out = child.stdout.take().unwrap();
-    std::thread::sleep(Duration::from_millis(300));
+    expect(&mut out, "ready;");
     for _ in 0..2 {
         signal(&child, Signal::INT);
         expect(&mut out, "signal 2;");
@@ -167,8 +166,13 @@ fn the_third_interrupt_ends_the_command() {
 fn signals_are_passed_on_while_nobody_reads_the_output() {
     let agent = Agent::start();
     let mut child = agent.hullctl("run img yes").stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(500));
-    for _ in 0..3 {
+    // One line was read, and then no more is: every buffer on the way fills.
+    let mut out = child.stdout.take().unwrap();
+    expect(&mut out, "y\n");
+    std::thread::sleep(Duration::from_millis(200));
+    let deadline = Instant::now() + DEADLINE;
+    // Signals that come faster than they are taken are one: so more than three may be needed.
+    while Instant::now() < deadline && child.try_wait().unwrap().is_none() {
         signal(&child, Signal::TERM);
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -195,23 +199,14 @@ fn a_call_that_breaks_off_is_an_error_after_what_came() {
     assert!(err.contains("before the program ended"), "{err}");
 }
 
-/// A terminal: the side of the person, the side of the program.
-fn terminal() -> (File, OwnedFd) {
-    let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-    grantpt(&person).unwrap();
-    unlockpt(&person).unwrap();
-    let name = ptsname(&person, Vec::new()).unwrap().into_string().unwrap();
-    let program = File::options().read(true).write(true).open(name).unwrap();
-    (person.into(), program.into())
-}
-
+/// The command, the side of the terminal where the person sits, and that of the program.
 fn on_terminal(agent: &Agent, line: &str) -> (Child, File, OwnedFd) {
-    let (person, program) = terminal();
     let size = Winsize { ws_row: 30, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
+    let OpenptyResult { master: person, slave: program } = openpty(None, None).unwrap();
     tcsetwinsize(&program, size).unwrap();
     let side = || Stdio::from(program.try_clone().unwrap());
     let child = agent.hullctl(line).stdin(side()).stdout(side()).stderr(side()).spawn().unwrap();
-    (child, person, program)
+    (child, person.into(), program)
 }
 
 fn is_cooked(terminal: &OwnedFd) -> bool {

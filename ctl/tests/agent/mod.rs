@@ -120,6 +120,11 @@ async fn program(argv: Vec<String>, mut input: mpsc::Receiver<In>, output: mpsc:
             output.send(Out::Stdout("y\n".repeat(1000).into())).await.ok()?;
         },
         "lost" => output.send(Out::Stdout("before".into())).await.ok(),
+        // As "echo", once it has said so.
+        "talk" => {
+            output.send(Out::Stdout("ready;".into())).await.ok()?;
+            Box::pin(program(vec!["echo".into()], input, output)).await
+        }
         // Echoes input, tells of signals and sizes, and ends with input or with SIGUSR1.
         "echo" => loop {
             match input.recv().await? {
