@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use agent::{Agent, LISTED, hullctl};
 use nix::pty::{OpenptyResult, openpty};
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize};
 
@@ -204,6 +205,8 @@ fn on_terminal(agent: &Agent, line: &str) -> (Child, File, OwnedFd) {
     let size = Winsize { ws_row: 30, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
     let OpenptyResult { master: person, slave: program } = openpty(None, None).unwrap();
     tcsetwinsize(&program, size).unwrap();
+    // The command must not hold the person's side itself.
+    fcntl_setfd(&person, FdFlags::CLOEXEC).unwrap();
     let side = || Stdio::from(program.try_clone().unwrap());
     let child = agent.hullctl(line).stdin(side()).stdout(side()).stderr(side()).spawn().unwrap();
     (child, person.into(), program)
@@ -256,6 +259,15 @@ fn a_signal_that_ends_the_command_restores_the_terminal() {
     assert_eq!(wait(&mut child), 143);
     assert!(is_cooked(&program));
     drop(person);
+}
+
+#[test]
+fn the_command_ends_when_its_terminal_goes() {
+    let agent = Agent::start();
+    let (mut child, person, program) = on_terminal(&agent, "run -it img yes");
+    wait_until_raw(&program);
+    drop((person, program));
+    assert_eq!(wait(&mut child), 129);
 }
 
 #[test]
