@@ -54,7 +54,7 @@ impl Agent {
     /// If it does not.
     pub fn start(options: AgentOptions) -> Self {
         let name = format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        let dir = Path::new("/tmp").join(format!("hull-test-{name}"));
+        let dir = Path::new("/tmp").join(format!("ht{name}"));
         fs::create_dir(&dir).expect("creating the agent's directory");
         let cgroup = format!("/hull-test-{name}");
         let agent = Self { dir, cgroup, options, state: Mutex::default() };
@@ -130,10 +130,12 @@ impl Agent {
             self.cgroup.clone(),
             "--listen".into(),
             self.endpoint(),
+            "--shim".into(),
+            shim().display().to_string(),
         ]);
         words.extend(self.options.arguments.iter().cloned());
         let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).stdin(Stdio::null()).process_group(0).env("HULL_SHIM", shim());
+        command.args(&words[1..]).stdin(Stdio::null()).process_group(0);
         command
     }
 
@@ -149,7 +151,7 @@ impl Agent {
 
     /// Directory of sockets and mounts.
     pub fn run_dir(&self) -> PathBuf {
-        self.dir.join("run")
+        self.dir.join("r")
     }
 
     /// A directory for the test's own files; gone with the agent.
