@@ -51,8 +51,13 @@ pub(crate) async fn run(config: Config) -> Result<()> {
     let containers = Containers::new(Arc::clone(&context));
     containers.restore().await?;
     context.shims.refill();
-    let edge =
-        Edge { containers: containers.clone(), images: context.images.clone(), node, shutdown: shutdown.clone() };
+    let edge = Edge {
+        containers: containers.clone(),
+        images: context.images.clone(),
+        stats: context.stats.clone(),
+        node,
+        shutdown: shutdown.clone(),
+    };
     let listeners = listen::bind(&config).await?;
     let asked = asked_to_end()?;
     let serving = serve(&config, listeners, &edge, &shutdown).await?;
@@ -61,6 +66,7 @@ pub(crate) async fn run(config: Config) -> Result<()> {
     asked.await;
     notify("STOPPING=1");
     tracing::info!("draining; containers run on");
+    context.stats.close();
     drain(serving, &shutdown).await;
     containers.settle().await;
     Ok(())
@@ -115,7 +121,7 @@ fn node(config: &Config, context: &Context) -> Result<NodeInfo> {
         run_dir: config.run_dir.clone(),
         cpus: std::thread::available_parallelism().map_or(1, |cpus| u32::try_from(cpus.get()).unwrap_or(u32::MAX)),
         memory_bytes: features::memory_bytes(),
-        features: features::probe(&kernel_version, None, None),
+        features: features::probe(&kernel_version, &config.cgroup_parent),
         started_at_nanos: u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX),
         kernel_version,
     })
@@ -180,10 +186,11 @@ async fn routes(edge: &Edge) -> Result<(tonic_health::server::HealthReporter, Ro
 }
 
 /// Names under which health is told; the empty one is the server as a whole.
-const SERVICES: [&str; 4] = [
+const SERVICES: [&str; 5] = [
     "",
     v1::container_service_server::SERVICE_NAME,
     v1::image_service_server::SERVICE_NAME,
+    v1::stats_service_server::SERVICE_NAME,
     v1::node_service_server::SERVICE_NAME,
 ];
 

@@ -17,8 +17,8 @@ const INSTALLED_SHIM: &str = "/usr/libexec/hull/hull-shim";
 pub(crate) const USERNS_SIZE: u32 = 65_536;
 /// Most bytes of a unix socket's path, see unix(7).
 const MAX_SOCKET_PATH: usize = 107;
-/// What hull puts below the run directory for a container's socket at most: "/containers/" + 64 digits + "/shim.sock".
-const LONGEST_SOCKET_BELOW: usize = 12 + 64 + 10;
+/// What hull puts below the run directory for a container's socket at most: "/containers/", 32 digits, "/shim.sock".
+const LONGEST_SOCKET_BELOW: usize = 12 + 32 + 10;
 /// Most bytes of the configuration file.
 const MAX_FILE: u64 = 1024 * 1024;
 /// Most shims that wait for containers.

@@ -42,15 +42,13 @@ fn serve() -> Result<(), String> {
         return Ok(());
     };
     let startup::SetupRequest { seq, plan, attach } = request;
-    let container = match setup::start(&plan) {
-        Ok(container) => container,
+    match plan.and_then(|plan| setup::start(&plan)) {
+        Ok(container) => monitor::run(container, agent, seq, attach),
         Err(failure) => {
             monitor::report_failed_setup(agent, seq, failure);
-            return Ok(());
+            Ok(())
         }
-    };
-    drop(plan);
-    monitor::run(container, agent, seq, attach)
+    }
 }
 
 /// Standard error may be gone; there is nobody to tell then.

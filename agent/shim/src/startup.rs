@@ -2,13 +2,15 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use hull_wire::{AttachPipes, Plan, Request, RequestBody};
+use hull_wire::{AttachPipes, Plan, Request, RequestBody, Step};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::sys::prctl;
 use nix::sys::stat::{Mode, fstat, umask};
 use nix::unistd::{chdir, setsid};
+use serde::de::DeserializeOwned;
 
+use crate::failure::{Result, failed};
 use crate::sys;
 
 /// Most bytes of a plan.
@@ -20,12 +22,13 @@ pub(crate) const MAX_REQUEST: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct SetupRequest {
     pub(crate) seq: u64,
-    pub(crate) plan: Plan,
+    /// Or why it cannot be obeyed.
+    pub(crate) plan: Result<Plan>,
     pub(crate) attach: Option<(AttachPipes, Vec<OwnedFd>)>,
 }
 
 /// Makes the process independent of what its parent was, and takes the control socket from descriptor 0.
-pub(crate) fn become_shim() -> Result<OwnedFd, (&'static str, Errno)> {
+pub(crate) fn become_shim() -> std::result::Result<OwnedFd, (&'static str, Errno)> {
     let step = |what: &'static str| move |errno| (what, errno);
     prctl::set_dumpable(false).map_err(step("PR_SET_DUMPABLE"))?;
     prctl::set_name(c"hull-shim").map_err(step("PR_SET_NAME"))?;
@@ -70,17 +73,23 @@ pub(crate) fn wait_for_setup(agent: &OwnedFd) -> nix::Result<Option<SetupRequest
     let request: Request = hull_wire::decode(&packet[..length]).map_err(|_| Errno::EBADMSG)?;
     let RequestBody::Setup { attach } = request.body else { return Err(Errno::EPROTO) };
     let mut fds = fds.into_iter();
-    let plan = fds.next().ok_or(Errno::EPROTO)?;
-    let plan: Plan = hull_wire::decode(&read_memfd(plan.as_fd())?).map_err(|_| Errno::EBADMSG)?;
+    let mut plan = read_plan(fds.next());
     let pipes: Vec<OwnedFd> = fds.collect();
     if pipes.len() != attach.map_or(0, AttachPipes::count) {
-        return Err(Errno::EPROTO);
+        plan = Err(failed(Step::Plan, Errno::EBADF, "descriptors of the attachment"));
     }
     Ok(Some(SetupRequest { seq: request.seq, plan, attach: attach.map(|which| (which, pipes)) }))
 }
 
+/// Reads a plan from its memfd.
+pub(crate) fn read_plan<T: DeserializeOwned>(fd: Option<OwnedFd>) -> Result<T> {
+    let at = |errno| failed(Step::Plan, errno, "the plan's memfd");
+    let bytes = read_memfd(fd.ok_or_else(|| at(Errno::EBADF))?.as_fd()).map_err(at)?;
+    hull_wire::decode(&bytes).map_err(|error| failed(Step::Plan, Errno::EBADMSG, &error.to_string()))
+}
+
 /// Reads a memfd from its start, whatever its offset.
-pub(crate) fn read_memfd(fd: BorrowedFd<'_>) -> nix::Result<Vec<u8>> {
+fn read_memfd(fd: BorrowedFd<'_>) -> nix::Result<Vec<u8>> {
     let size = fstat(fd)?.st_size;
     if size > MAX_PLAN {
         return Err(Errno::EFBIG);

@@ -324,12 +324,18 @@ pub(crate) fn binary(name: &str) -> PathBuf {
 }
 
 /// `hull-shim`: HULL_SHIM, by default the static build.
-pub(crate) fn shim() -> PathBuf {
+///
+/// # Panics
+/// If it has not been built.
+pub fn shim() -> PathBuf {
     static_binary("HULL_SHIM", "hull-shim")
 }
 
 /// The probe: HULL_PROBE, by default the static build.
-pub(crate) fn probe() -> PathBuf {
+///
+/// # Panics
+/// If it has not been built.
+pub fn probe() -> PathBuf {
     static_binary("HULL_PROBE", "hull-probe")
 }
 

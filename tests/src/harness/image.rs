@@ -16,10 +16,10 @@ pub const BASE_IMAGE: &str = "test/base:1";
 const PIECE: usize = 512 * 1024;
 
 /// Commands that the base image has as links to busybox.
-const APPLETS: [&str; 34] = [
-    "ash", "awk", "cat", "chmod", "chown", "cut", "date", "dd", "df", "echo", "env", "false", "find", "grep", "head",
-    "hostname", "id", "ip", "kill", "ln", "ls", "mkdir", "mknod", "mount", "mv", "nc", "ps", "rm", "seq", "sh",
-    "sleep", "stat", "touch", "true",
+const APPLETS: [&str; 40] = [
+    "ash", "awk", "cat", "chmod", "chown", "cp", "cut", "date", "dd", "df", "echo", "env", "false", "find", "grep",
+    "head", "hostname", "id", "ip", "kill", "ln", "ls", "mkdir", "mknod", "mount", "mv", "nc", "ps", "readlink", "rm",
+    "seq", "sh", "sleep", "stat", "tail", "touch", "tr", "true", "tty", "wc",
 ];
 
 const PASSWD: &str =

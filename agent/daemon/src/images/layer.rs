@@ -19,6 +19,8 @@ pub(super) struct Converted {
     pub(super) diff_id: String,
     /// Bytes of the EROFS file.
     pub(super) size: u64,
+    /// Whether the tar had its end marker; without one, only its digest can tell that it is whole.
+    pub(super) ended: bool,
 }
 
 /// Reads the uncompressed tar `stream` to its end and writes `file`, which is empty, as its EROFS image, synced.
@@ -35,14 +37,14 @@ pub(super) fn convert(stream: impl Read, file: File, scratch: File, entries: &At
         }
         layer.add(entry, &mut archive)?;
     }
-    let mut rest = archive.into_inner();
+    let (mut rest, ended) = archive.into_inner();
     io::copy(&mut rest, &mut io::sink()).map_err(|error| read_error("reading a layer", error))?;
     let digest: [u8; 32] = rest.hash.finalize().into();
     let mut uuid = [0; 16];
     uuid.copy_from_slice(&digest[..16]);
     layer.tree.finish();
     let size = layer.writer.finish(&layer.tree, uuid)?;
-    Ok(Converted { diff_id: format!("sha256:{}", hex::encode(digest)), size })
+    Ok(Converted { diff_id: format!("sha256:{}", hex::encode(digest)), size, ended })
 }
 
 struct Layer {
@@ -95,5 +97,7 @@ impl<R: Read> Read for Hashing<R> {
     }
 }
 
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 mod tests;

@@ -129,4 +129,6 @@ impl Shared {
 }
 
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;

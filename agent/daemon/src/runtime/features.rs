@@ -28,13 +28,18 @@ pub(crate) fn memory_bytes() -> u64 {
     kibibytes.unwrap_or(0).saturating_mul(1024)
 }
 
-/// Every feature that hull uses where it is there. `unified`: where the version 2 hierarchy is mounted, if it is;
-/// `memory`: a directory of the hierarchy that has the memory controller, if there is one.
-pub(crate) fn probe(release: &str, unified: Option<&Path>, memory: Option<&Path>) -> Vec<Feature> {
+/// Where the version 2 hierarchy is mounted: on hosts that have it alone, and on hybrid ones.
+const UNIFIED: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+/// Where the memory controller of version 1 is.
+const MEMORY_V1: &str = "/sys/fs/cgroup/memory";
+
+/// Every feature that hull uses where it is there. `cgroup_parent`: the group that containers are made in.
+pub(crate) fn probe(release: &str, cgroup_parent: &str) -> Vec<Feature> {
     let version = kernel_version(release);
     let filesystems = fs::read_to_string("/proc/filesystems").unwrap_or_default();
     let has = |name: &str| filesystems.lines().any(|line| line.split_whitespace().last() == Some(name));
     let exists = |path: &str| Path::new(path).exists();
+    let unified = UNIFIED.iter().any(|mount| Path::new(mount).join("cgroup.procs").exists());
     vec![
         feature(
             "overlay",
@@ -60,25 +65,13 @@ pub(crate) fn probe(release: &str, unified: Option<&Path>, memory: Option<&Path>
         feature("seccomp", exists("/proc/sys/kernel/seccomp/actions_avail"), "system calls cannot be filtered"),
         feature(
             "clone-into-cgroup",
-            version >= (5, 7) && unified.is_some(),
+            version >= (5, 7) && unified,
             "a process enters its control group after it was born",
         ),
-        feature(
-            "cgroup.kill",
-            version >= (5, 14) && unified.is_some(),
-            "the processes of a container are killed one by one",
-        ),
-        feature(
-            "cgroup.freeze",
-            version >= (5, 2) && unified.is_some(),
-            "containers are frozen by the version 1 freezer",
-        ),
+        feature("cgroup.kill", version >= (5, 14) && unified, "the processes of a container are killed one by one"),
+        feature("cgroup.freeze", version >= (5, 2) && unified, "containers are frozen by the version 1 freezer"),
         feature("psi", exists("/proc/pressure/cpu"), "pressure is not reported"),
-        feature(
-            "swap-accounting",
-            memory.is_some_and(swap_accounting),
-            "swap cannot be limited; boot with swapaccount=1",
-        ),
+        feature("swap-accounting", swap_accounting(cgroup_parent), "swap cannot be limited; boot with swapaccount=1"),
     ]
 }
 
@@ -93,8 +86,9 @@ fn user_namespaces() -> bool {
     most > 0 && Path::new("/proc/self/ns/user").exists()
 }
 
-fn swap_accounting(group: &Path) -> bool {
-    ["memory.memsw.limit_in_bytes", "memory.swap.max"].iter().any(|file| group.join(file).exists())
+fn swap_accounting(cgroup_parent: &str) -> bool {
+    let v2 = Path::new(UNIFIED[0]).join(cgroup_parent.trim_start_matches('/')).join("memory.swap.max");
+    v2.exists() || Path::new(MEMORY_V1).join("memory.memsw.limit_in_bytes").exists()
 }
 
 #[cfg(test)]
@@ -111,7 +105,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_says_what_follows() {
-        let features = probe("4.19.0", None, None);
+        let features = probe("4.19.0", "/nonexistent");
         let file_backed = features.iter().find(|feature| feature.name == "erofs-file-backed").unwrap();
         assert!(!file_backed.available && !file_backed.detail.is_empty());
         assert!(features.iter().all(|feature| feature.available == feature.detail.is_empty()));

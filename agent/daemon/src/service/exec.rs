@@ -70,7 +70,10 @@ pub(super) async fn exec(
     let first = first(&mut requests).await?.message;
     let Some(v1::exec_request::Message::Start(start)) = first else { return Err(start_expected()) };
     let (container, config) = config::exec(start)?;
-    let session = containers.exec(convert::reference("start.container", &container)?, config).await?;
+    let wants_stdin = config.stdin;
+    let mut session = containers.exec(convert::reference("start.container", &container)?, config).await?;
+    // A terminal has an input even where none was asked for.
+    session.stdin.take_if(|_| !wants_stdin);
     Ok(run(session, requests, shutdown))
 }
 
@@ -127,7 +130,7 @@ where
     let started = Outgoing::Started { pid: session.pid, terminal: session.terminal };
     answers.send(Ok(started.into())).await.ok()?;
     let (stdin, stdout, stderr) = (session.stdin.take(), session.stdout.take(), session.stderr.take());
-    let control = session.control.clone();
+    let controls = Controls { control: session.control.clone(), terminal: session.terminal };
     let (has_exited, exited) = watch::channel(false);
     let output = async {
         let exit = async {
@@ -145,7 +148,7 @@ where
     };
     let last = tokio::select! {
         exit = output => exit.map(|exit| Outgoing::Exit(exit).into()).map_err(Status::from),
-        broken = feed(requests, stdin, &control) => Err(broken),
+        broken = feed(requests, stdin, &controls) => Err(broken),
     };
     Some(last)
 }
@@ -185,8 +188,15 @@ async fn copy<A: From<Outgoing>>(
     }
 }
 
+/// What a client may do to the process beside writing to it.
+#[derive(Debug)]
+struct Controls {
+    control: Control,
+    terminal: bool,
+}
+
 /// Obeys the client's messages until one is wrong. The end of them closes standard input and is not the end of the call.
-async fn feed<Q>(mut requests: Streaming<Q>, stdin: Option<Input>, control: &Control) -> Status
+async fn feed<Q>(mut requests: Streaming<Q>, stdin: Option<Input>, controls: &Controls) -> Status
 where
     Incoming: TryFrom<Q, Error = Error>,
 {
@@ -197,7 +207,7 @@ where
         loop {
             match requests.message().await {
                 Ok(Some(request)) => {
-                    if let Err(error) = obey(request, &mut bytes, control).await {
+                    if let Err(error) = obey(request, &mut bytes, controls).await {
                         return error.into();
                     }
                 }
@@ -214,7 +224,7 @@ where
     }
 }
 
-async fn obey<Q>(request: Q, bytes: &mut Option<mpsc::Sender<Bytes>>, control: &Control) -> Result<()>
+async fn obey<Q>(request: Q, bytes: &mut Option<mpsc::Sender<Bytes>>, controls: &Controls) -> Result<()>
 where
     Incoming: TryFrom<Q, Error = Error>,
 {
@@ -231,8 +241,9 @@ where
             *bytes = None;
             Ok(())
         }
-        Incoming::Resize(rows, columns) => unless_ended(control.resize(rows, columns).await),
-        Incoming::Signal(signal) => unless_ended(control.signal(signal).await),
+        Incoming::Resize(..) if !controls.terminal => Err(Error::invalid("resize", "the process has no terminal")),
+        Incoming::Resize(rows, columns) => unless_ended(controls.control.resize(rows, columns).await),
+        Incoming::Signal(signal) => unless_ended(controls.control.signal(signal).await),
     }
 }
 

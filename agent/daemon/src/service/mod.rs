@@ -8,6 +8,7 @@ mod images;
 pub(crate) mod listen;
 mod logs;
 mod node;
+mod stats;
 mod status;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use hull_proto::v1::container_service_server::ContainerServiceServer;
 use hull_proto::v1::image_service_server::ImageServiceServer;
 use hull_proto::v1::node_service_server::NodeServiceServer;
+use hull_proto::v1::stats_service_server::StatsServiceServer;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
@@ -22,6 +24,7 @@ pub(crate) use self::deadline::DeadlineLayer;
 pub(crate) use self::node::NodeInfo;
 use crate::images::Images;
 use crate::lifecycle::Containers;
+use crate::stats::StatsHub;
 
 /// Most bytes of one request.
 const MAX_REQUEST: usize = 4 * 1024 * 1024;
@@ -31,6 +34,7 @@ const MAX_REQUEST: usize = 4 * 1024 * 1024;
 pub(crate) struct Edge {
     pub(crate) containers: Containers,
     pub(crate) images: Images,
+    pub(crate) stats: StatsHub,
     pub(crate) node: Arc<NodeInfo>,
     /// Cancelled when the agent is asked to end: streams and waits end with UNAVAILABLE.
     pub(crate) shutdown: CancellationToken,
@@ -41,6 +45,7 @@ impl Edge {
     pub(crate) fn routes(&self) -> Routes {
         Routes::new(ContainerServiceServer::new(self.clone()).max_decoding_message_size(MAX_REQUEST))
             .add_service(ImageServiceServer::new(self.clone()).max_decoding_message_size(MAX_REQUEST))
+            .add_service(StatsServiceServer::new(self.clone()).max_decoding_message_size(MAX_REQUEST))
             .add_service(NodeServiceServer::new(self.clone()).max_decoding_message_size(MAX_REQUEST))
     }
 }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
+use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -20,6 +21,8 @@ const META_SCHEMA: &str = "schema";
 const META_APPLIED: &str = "applied";
 /// redb's page cache in bytes; the records themselves are kept in memory by their owners.
 const CACHE: usize = 4 << 20;
+/// First bytes of every redb file (redb, docs/design.md).
+const MAGIC: &[u8] = b"redb\x1a\x0a\xa9\x0d\x0a";
 
 pub(super) const TABLES: [Table; 5] =
     [Table::Containers, Table::Images, Table::ImageNames, Table::Specs, Table::Tombstones];
@@ -163,9 +166,23 @@ impl Database {
     }
 }
 
+/// Opens the file, or makes it.
 fn open(path: &Path) -> Result<redb::Database, DatabaseError> {
-    // The file is small: verifying every page at each start costs little, and a damaged page is found before it is trusted.
-    redb::Builder::new().set_cache_size(CACHE).set_check_integrity_on_open(true).create(path)
+    let corrupt = |what: &str| DatabaseError::Storage(StorageError::Corrupted(what.to_owned()));
+    // redb takes a file that starts with zeros for one that it began to make, whatever its length.
+    let mut start = Vec::new();
+    match File::open(path) {
+        Ok(file) => drop(file.take(MAGIC.len() as u64).read_to_end(&mut start)?),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error.into()),
+    }
+    if !start.is_empty() && start != MAGIC {
+        return Err(corrupt("it does not start as a database"));
+    }
+    // The file is small: verifying every page at each start costs little, and a damaged one is found before it is
+    // trusted. redb panics on some damage all the same.
+    let open = || redb::Builder::new().set_cache_size(CACHE).set_check_integrity_on_open(true).create(path);
+    catch_unwind(open).unwrap_or_else(|_| Err(corrupt("it is damaged beyond what redb can tell")))
 }
 
 /// Whether the file is there but cannot be redb's any more. redb reports a bad magic number as `InvalidData`.

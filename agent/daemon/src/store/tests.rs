@@ -77,8 +77,9 @@ fn a_database_that_is_open_is_refused() {
 
 #[test]
 fn a_damaged_database_is_set_aside() {
-    let damages: [fn(&mut Vec<u8>); 4] = [
+    let damages: [fn(&mut Vec<u8>); 5] = [
         |bytes| bytes.fill(0),
+        |bytes| *bytes = vec![0; 100_000],
         |bytes| bytes[64..].fill(0xa5),
         |bytes| bytes.truncate(5000),
         |bytes| bytes[4096..].fill(0),

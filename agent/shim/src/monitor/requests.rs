@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use super::{Exec, Monitor};
 use crate::failure::{At, Result, failed};
 use crate::setup::exec;
-use crate::startup::read_memfd;
+use crate::startup::read_plan;
 use crate::sys;
 
 impl Monitor {
@@ -30,11 +30,8 @@ impl Monitor {
     }
 
     fn exec(&mut self, id: u64, fds: Vec<OwnedFd>) -> Result<(Outcome, Option<OwnedFd>)> {
-        let malformed = |errno| failed(Step::Plan, errno, "the plan of an exec");
         let mut fds = fds.into_iter();
-        let plan = fds.next().ok_or_else(|| malformed(Errno::EBADF))?;
-        let plan: ProcessPlan =
-            hull_wire::decode(&read_memfd(plan.as_fd()).map_err(malformed)?).map_err(|_| malformed(Errno::EBADMSG))?;
+        let plan: ProcessPlan = read_plan(fds.next())?;
         let streams: Vec<OwnedFd> = fds.collect();
         let born = exec::start(&self.entrance, &plan, &streams).map_err(|failure| self.explain(failure))?;
         let pid = born.child.pid;

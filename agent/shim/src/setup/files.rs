@@ -7,7 +7,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use hull_wire::{FilePlan, Step};
 use nix::fcntl::{OFlag, openat};
+use nix::mount::{MntFlags, umount2};
 use nix::sys::stat::Mode;
+use nix::unistd::fchdir;
 
 use super::mounts::bind_target;
 use super::root::{Kind, Root};
@@ -17,8 +19,7 @@ use crate::sys::mount::{Filesystem, attach, clone_tree};
 const NOSUID_NODEV_NOEXEC: u64 =
     hull_wire::mount_flags::NOSUID | hull_wire::mount_flags::NODEV | hull_wire::mount_flags::NOEXEC;
 
-/// Writes the files. Their tmpfs is attached to `place` (the host's root, which goes away with pivot_root) because kernels before
-/// 6.15 copy attached mounts only.
+/// Writes the files. Their tmpfs is attached over `place` for the moment, because kernels before 6.15 copy attached mounts only.
 pub(crate) fn generate(root: &Root, files: &[FilePlan], place: BorrowedFd<'_>) -> Result<()> {
     let step = Step::Files;
     if files.is_empty() {
@@ -44,5 +45,6 @@ pub(crate) fn generate(root: &Root, files: &[FilePlan], place: BorrowedFd<'_>) -
             bind_target(root, &file.target, Kind::File).map_err(|failure| hull_wire::Failure { step, ..failure })?;
         attach(tree.as_fd(), target.as_fd()).at(step, &file.target)?;
     }
-    Ok(())
+    // Left there, it would cover the root for whoever enters this mount namespace.
+    fchdir(&tmpfs).and_then(|()| umount2(".", MntFlags::MNT_DETACH)).at(step, "detaching the tmpfs of generated files")
 }

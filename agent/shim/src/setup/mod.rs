@@ -25,6 +25,7 @@ mod userns;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use hull_wire::{IdMap, Namespace, PROTOCOL_VERSION, Plan, Stdin, Step, StepTime, UserNamespace};
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::wait::waitpid;
 use nix::time::ClockId;
@@ -36,7 +37,7 @@ use self::exec::Entrance;
 use self::init::Prepared;
 use self::program::Program;
 pub(crate) use self::stdio::Streams;
-use crate::failure::{At, Clock, Result, nanos, refused};
+use crate::failure::{At, Clock, Result, failed, nanos, refused};
 use crate::sys;
 use crate::sys::clone::{Child, Memory};
 
@@ -168,7 +169,11 @@ fn make_init(plan: &Plan, prepared: &Prepared<'_>, groups: &Groups, program: &mu
 /// other side of the terminal, too.
 fn adopt(plan: &Plan, child: &Child, master: Option<OwnedFd>) -> Result<Option<(OwnedFd, OwnedFd)>> {
     if plan.namespaces.pid != Namespace::Host {
-        setns(&child.pidfd, CloneFlags::CLONE_NEWPID).at(Step::Namespaces, "the pid namespace, for execs")?;
+        match setns(&child.pidfd, CloneFlags::CLONE_NEWPID) {
+            // Init has ended already.
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(errno) => return Err(failed(Step::Namespaces, errno, "the pid namespace, for execs")),
+        }
     }
     let Some(master) = master else { return Ok(None) };
     sys::fd::set_nonblocking(master.as_fd()).at(Step::Stdio, "O_NONBLOCK")?;

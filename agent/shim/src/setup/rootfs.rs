@@ -32,7 +32,9 @@ fn directory(path: &str) -> Result<OwnedFd> {
 fn by_descriptor(plan: &RootfsPlan, ids: Option<BorrowedFd<'_>>) -> Result<Option<OwnedFd>> {
     let step = Step::Rootfs;
     let overlay = Filesystem::open(c"overlay").at(step, "the kernel has no overlay file system")?;
+    let mut layers = Vec::with_capacity(plan.layers.len());
     for (index, path) in plan.layers.iter().enumerate() {
+        // Kept until the overlay is mounted: a detached mount is gone when its descriptor is closed.
         let layer = match ids {
             None => directory(path)?,
             Some(_) => layer(path, ids)?,
@@ -41,6 +43,7 @@ fn by_descriptor(plan: &RootfsPlan, ids: Option<BorrowedFd<'_>>) -> Result<Optio
             Err(Errno::EINVAL) if index == 0 => return Ok(None),
             set => set.at(step, format!("layer {path}"))?,
         }
+        layers.push(layer);
     }
     overlay.set_fd(c"upperdir", directory(&plan.upper)?.as_fd()).at(step, format!("upper directory {}", plan.upper))?;
     overlay.set_fd(c"workdir", directory(&plan.work)?.as_fd()).at(step, format!("work directory {}", plan.work))?;
@@ -104,4 +107,38 @@ fn mount_by_name(plan: &RootfsPlan, run_dir: &str, ids: Option<BorrowedFd<'_>>) 
         .at(step, format!("over {} layers", plan.layers.len()))?;
     let root: &CStr = c"root";
     clone_tree(names.as_fd(), root, false).at(step, "detaching the root")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Read;
+
+    use super::*;
+
+    /// What kernels before 6.13 need, on any kernel. Needs root.
+    #[test]
+    fn layers_by_name_are_the_same_root() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name).to_str().unwrap().to_owned();
+        let layers: Vec<String> = (0..200).map(|index| path(&format!("layers/{index}-{}", "x".repeat(64)))).collect();
+        for (index, layer) in layers.iter().enumerate() {
+            fs::create_dir_all(layer).unwrap();
+            fs::write(format!("{layer}/top"), index.to_string()).unwrap();
+            fs::write(format!("{layer}/file{index}"), "").unwrap();
+        }
+        ["upper", "work", "run"].iter().for_each(|name| fs::create_dir(path(name)).unwrap());
+        let plan = RootfsPlan { layers, upper: path("upper"), work: path("work"), read_only: false };
+        // In a thread: only it moves to another mount namespace and back.
+        let run = path("run");
+        let root = std::thread::spawn(move || by_name(&plan, &run, None).unwrap()).join().unwrap();
+        let mut text = String::new();
+        fs::File::from(openat(&root, "top", OFlag::O_RDONLY, Mode::empty()).unwrap())
+            .read_to_string(&mut text)
+            .unwrap();
+        assert_eq!(text, "0");
+        openat(&root, "file199", OFlag::O_RDONLY, Mode::empty()).unwrap();
+        mkdirat(&root, "made", Mode::S_IRWXU).unwrap();
+        assert!(fs::exists(path("upper/made")).unwrap());
+    }
 }

@@ -126,6 +126,8 @@ fn resolve(plan: &UserPlan, passwd: &str, group: &str) -> std::result::Result<Id
     for name in &plan.additional_groups {
         supplementary.push(group_id(name, group)?);
     }
+    // Without its own group among them, a process that changes its group gets rid of it (CVE-2022-36109).
+    supplementary.push(gid);
     supplementary.sort_unstable();
     supplementary.dedup();
     Ok(Identity {
@@ -171,12 +173,12 @@ mod tests {
 
     #[test]
     fn names_and_numbers_as_docker_has_them() {
-        assert_eq!(who("web", None, &[]), Ok((33, 44, vec![7, 9])));
-        assert_eq!(who("33", None, &["root"]), Ok((33, 44, vec![0, 7, 9])));
-        assert_eq!(who("web", Some("log"), &[]), Ok((33, 7, vec![])));
-        assert_eq!(who("1234", None, &[]), Ok((1234, 0, vec![])));
-        assert_eq!(who("1234", Some("55"), &["66", "log"]), Ok((1234, 55, vec![7, 66])));
-        assert_eq!(who("4294967294", Some("1"), &[]), Ok((4_294_967_294, 1, vec![])));
+        assert_eq!(who("web", None, &[]), Ok((33, 44, vec![7, 9, 44])));
+        assert_eq!(who("33", None, &["root"]), Ok((33, 44, vec![0, 7, 9, 44])));
+        assert_eq!(who("web", Some("log"), &[]), Ok((33, 7, vec![7])));
+        assert_eq!(who("1234", None, &[]), Ok((1234, 0, vec![0])));
+        assert_eq!(who("1234", Some("55"), &["66", "log"]), Ok((1234, 55, vec![7, 55, 66])));
+        assert_eq!(who("4294967294", Some("1"), &[]), Ok((4_294_967_294, 1, vec![1])));
     }
 
     #[test]

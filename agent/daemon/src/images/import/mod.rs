@@ -24,7 +24,7 @@ use super::layer::{self, Converted};
 use super::limits::read_error;
 use super::record::ImageConfig;
 use super::reference::Reference;
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use source::{Source, Tee};
 
 pub(super) use source::Stoppable;
@@ -113,6 +113,12 @@ pub(super) fn unpack(
             }
             tee.keep(store.writer()?)?;
             let (file, converted) = convert(stream, scratch, progress)?;
+            if !converted.ended {
+                return Err(Error::new(
+                    Reason::InvalidArchive,
+                    "the archive ends without tar's end marker: it is cut short",
+                ));
+            }
             // Bytes after the end of the compressed stream belong to the blob, too.
             io::copy(&mut tee.clone(), &mut io::sink()).map_err(|error| read_error("reading the archive", error))?;
             progress.layers_done.fetch_add(1, Ordering::Relaxed);

@@ -68,6 +68,7 @@ pub(super) struct TarReader<R> {
     stored: u64,
     padding: u64,
     segments: Segments,
+    ended: bool,
 }
 
 /// The header block.
@@ -75,12 +76,12 @@ struct Header([u8; BLOCK]);
 
 impl<R: Read> TarReader<R> {
     pub(super) fn new(inner: R) -> Self {
-        Self { inner, stored: 0, padding: 0, segments: Segments::default() }
+        Self { inner, stored: 0, padding: 0, segments: Segments::default(), ended: false }
     }
 
-    /// What reads the archive, to drain what follows its end.
-    pub(super) fn into_inner(self) -> R {
-        self.inner
+    /// What reads the archive, to drain what follows its end, and whether the end was marked.
+    pub(super) fn into_inner(self) -> (R, bool) {
+        (self.inner, self.ended)
     }
 
     /// The next entry; `None` at the end of the archive.
@@ -220,6 +221,7 @@ impl<R: Read> TarReader<R> {
             if read_block(&mut self.inner, &mut block)? && block != [0; BLOCK] {
                 return Err(invalid("something follows a lone zero block"));
             }
+            self.ended = true;
             return Ok(None);
         }
         let header = Header(block);

@@ -200,12 +200,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn record(key: &str, value: &[u8]) -> Vec<u8> {
-        let body = [b" ", key.as_bytes(), b"=", value, b"\n"].concat();
-        let length = (body.len()..).find(|length| length.to_string().len() + body.len() == *length).unwrap();
-        [length.to_string().as_bytes(), &body].concat()
-    }
+    use crate::images::testing::pax_record as record;
 
     #[test]
     fn binary_values_do_not_end_at_line_ends() {

@@ -249,8 +249,8 @@ mod tests {
 
     #[test]
     fn oci_round_trip() {
-        for bit in 0..NAMES.len() {
-            assert_eq!(from_oci(Some(&to_oci(1 << bit))), 1 << bit, "{}", NAMES[bit]);
+        for (bit, name) in NAMES.iter().enumerate() {
+            assert_eq!(from_oci(Some(&to_oci(1 << bit))), 1 << bit, "{name}");
         }
     }
 

@@ -9,7 +9,7 @@ use crate::error::{Error, Reason, Result};
 const MAX_INSTRUCTIONS: usize = 4096;
 
 /// What every container may use (major and minor as in Documentation/admin-guide/devices.txt): make any node, use the harmless ones.
-const DEFAULT: [(LinuxDeviceType, Option<u32>, Option<u32>, &str); 11] = [
+const DEFAULT: [(LinuxDeviceType, Option<u32>, Option<u32>, &str); 10] = [
     (LinuxDeviceType::C, None, None, "m"),
     (LinuxDeviceType::B, None, None, "m"),
     // null, zero, full, random, urandom
@@ -18,9 +18,8 @@ const DEFAULT: [(LinuxDeviceType, Option<u32>, Option<u32>, &str); 11] = [
     (LinuxDeviceType::C, Some(1), Some(7), "rwm"),
     (LinuxDeviceType::C, Some(1), Some(8), "rwm"),
     (LinuxDeviceType::C, Some(1), Some(9), "rwm"),
-    // tty, console, ptmx, pts
+    // tty, ptmx, pts; not console (5:1), which is the host's: a container's /dev/console is its terminal
     (LinuxDeviceType::C, Some(5), Some(0), "rwm"),
-    (LinuxDeviceType::C, Some(5), Some(1), "rwm"),
     (LinuxDeviceType::C, Some(5), Some(2), "rwm"),
     (LinuxDeviceType::C, Some(136), None, "rwm"),
 ];
@@ -125,14 +124,15 @@ impl DevicePolicy {
         let Some(allowed) = &self.allowed else {
             return Ok(None);
         };
-        let mut program = Vec::new();
         // r2: access and type of struct bpf_cgroup_dev_ctx; r3: access; r4: major; r5: minor.
-        program.push(insn(LOAD_WORD, 2, 1, 0, 0));
-        program.push(insn(MOVE, 3, 2, 0, 0));
-        program.push(insn(SHIFT_RIGHT, 3, 0, 0, 16));
-        program.push(insn(AND, 2, 0, 0, 0xffff));
-        program.push(insn(LOAD_WORD, 4, 1, 4, 0));
-        program.push(insn(LOAD_WORD, 5, 1, 8, 0));
+        let mut program = vec![
+            insn(LOAD_WORD, 2, 1, 0, 0),
+            insn(MOVE, 3, 2, 0, 0),
+            insn(SHIFT_RIGHT, 3, 0, 0, 16),
+            insn(AND, 2, 0, 0, 0xffff),
+            insn(LOAD_WORD, 4, 1, 4, 0),
+            insn(LOAD_WORD, 5, 1, 8, 0),
+        ];
         for rule in allowed {
             rule.write(&mut program);
         }
@@ -289,6 +289,7 @@ mod tests {
         assert!(run(&program, block, MKNOD, 8, 0));
         assert!(!run(&program, char, READ, 10, 200), "net/tun");
         assert!(!run(&program, char, READ, 1, 1), "mem");
+        assert!(!run(&program, char, WRITE, 5, 1), "console");
         assert!(!run(&program, block, READ, 8, 0), "sda");
         assert!(!run(&program, block, READ | MKNOD, 8, 0));
         assert!(!run(&program, block, READ, 1, 3), "a block device with null's number");
@@ -297,8 +298,8 @@ mod tests {
     #[test]
     fn version_1_lines() {
         let lines = DevicePolicy::from_rules(&default_rules(false)).unwrap().v1_lines();
-        assert_eq!(lines.len(), 11);
-        assert_eq!((lines[0].as_str(), lines[2].as_str(), lines[10].as_str()), ("c *:* m", "c 1:3 rwm", "c 136:* rwm"));
+        assert_eq!(lines.len(), 10);
+        assert_eq!((lines[0].as_str(), lines[2].as_str(), lines[9].as_str()), ("c *:* m", "c 1:3 rwm", "c 136:* rwm"));
     }
 
     #[test]

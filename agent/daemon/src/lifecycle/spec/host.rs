@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Stat, major, minor, stat};
+use rustix::fs::{AtFlags, CWD, FileType, Stat, StatxFlags, major, minor, stat, statx};
 
 use super::linux;
 use crate::error::{Error, Reason, Result};
@@ -78,6 +78,7 @@ pub(crate) fn probe(config: &ContainerConfig) -> Result<HostFiles> {
     for (index, mount) in config.mounts.iter().enumerate() {
         if let MountKind::Bind { source } = &mount.kind {
             look(format!("config.mounts[{index}].source"), source)?;
+            check_propagation(&format!("config.mounts[{index}].options"), source, &mount.options)?;
         }
     }
     for (index, device) in config.devices.iter().enumerate() {
@@ -96,6 +97,37 @@ pub(crate) fn probe(config: &ContainerConfig) -> Result<HostFiles> {
         files.nodes = device_nodes()?;
     }
     Ok(files)
+}
+
+/// Refuses a propagation that would silently be none: from a mount of the host that takes part in none.
+fn check_propagation(field: &str, source: &str, options: &[String]) -> Result<()> {
+    let asked = |names: [&str; 2]| options.iter().any(|option| names.contains(&option.as_str()));
+    let (shared, slave) = (asked(["shared", "rshared"]), asked(["slave", "rslave"]));
+    if !shared && !slave {
+        return Ok(());
+    }
+    let system = |errno: rustix::io::Errno| Error::os(source, nix::errno::Errno::from_raw(errno.raw_os_error()));
+    let id = statx(CWD, source, AtFlags::empty(), StatxFlags::MNT_ID).map_err(system)?.stx_mnt_id;
+    let table = std::fs::read_to_string("/proc/self/mountinfo")
+        .map_err(|error| Error::io("reading /proc/self/mountinfo", &error))?;
+    let (place, propagation) = propagation(&table, id).unwrap_or_default();
+    let takes_part = |kind: &str| propagation.iter().any(|tag| tag.starts_with(kind));
+    if takes_part("shared:") || (slave && takes_part("master:")) {
+        return Ok(());
+    }
+    Err(Error::new(
+        Reason::UnsupportedFeature,
+        format!("{field}: {source} lies on the mount {place}, which is not shared"),
+    )
+    .hint(format!("mount --make-shared {place}")))
+}
+
+/// Mount point and optional fields of a mount, see proc_pid_mountinfo(5).
+fn propagation(table: &str, id: u64) -> Option<(&str, Vec<&str>)> {
+    let mut lines = table.lines().map(|line| line.split(' '));
+    let mut fields = lines.find(|line| line.clone().next().and_then(|field| field.parse().ok()) == Some(id))?;
+    let place = fields.nth(4)?;
+    Some((place, fields.skip(1).take_while(|field| *field != "-").collect()))
 }
 
 impl HostFile {
@@ -171,6 +203,22 @@ mod tests {
         let mount = Mount { kind, target: "/x".to_owned(), read_only: false, options: Vec::new() };
         let config = ContainerConfig { mounts: vec![mount], ..ContainerConfig::default() };
         assert!(probe(&config).unwrap_err().message.starts_with("config.mounts[0].source: /nothing-there"));
+    }
+
+    #[test]
+    fn propagation_is_read() {
+        let table = "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/a rw\n23 22 0:5 / /a rw shared:7 master:3 - tmpfs t rw\n\
+                     24 22 0:6 /x /b\\040c ro - tmpfs t rw\n";
+        assert_eq!(propagation(table, 22), Some(("/", vec!["shared:1"])));
+        assert_eq!(propagation(table, 23), Some(("/a", vec!["shared:7", "master:3"])));
+        assert_eq!(propagation(table, 24), Some(("/b\\040c", vec![])));
+        assert_eq!(propagation(table, 2), None);
+    }
+
+    #[test]
+    fn only_propagation_that_is_asked_for_is_looked_at() {
+        assert!(check_propagation("f", "/nothing-there", &["rprivate".to_owned()]).is_ok());
+        assert!(check_propagation("f", "/nothing-there", &["rshared".to_owned()]).is_err());
     }
 
     #[test]

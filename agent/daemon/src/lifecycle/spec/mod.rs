@@ -116,21 +116,28 @@ pub(crate) fn build(config: &ContainerConfig, image: &ImageDefaults, ctx: &SpecC
     Ok(spec)
 }
 
-/// The spec as JSON, the same for the same container every time (its sets have no order of their own).
+/// The spec as JSON, to be kept with the container.
 pub(crate) fn to_json(spec: &Spec) -> Result<String> {
-    let failed = |error: serde_json::Error| Error::new(Reason::Internal, format!("encoding the runtime spec: {error}"));
-    let mut value = serde_json::to_value(spec).map_err(failed)?;
+    serde_json::to_string(spec).map_err(|error| coding("encoding", &error))
+}
+
+/// What [`to_json`] wrote as it is shown: maps and sets, which have no order of their own, sorted.
+pub(crate) fn for_display(json: &str) -> Result<String> {
+    let mut value: serde_json::Value = serde_json::from_str(json).map_err(|error| coding("reading", &error))?;
     let sets = value.pointer_mut("/process/capabilities").and_then(serde_json::Value::as_object_mut);
     for set in sets.into_iter().flat_map(|sets| sets.values_mut()) {
         if let Some(names) = set.as_array_mut() {
             names.sort_by(|a, b| a.as_str().cmp(&b.as_str()));
         }
     }
-    serde_json::to_string(&value).map_err(failed)
+    serde_json::to_string(&value).map_err(|error| coding("encoding", &error))
 }
 
 /// Reads a spec that [`to_json`] wrote.
 pub(crate) fn from_json(json: &str) -> Result<Spec> {
-    serde_json::from_str(json)
-        .map_err(|error| Error::new(Reason::Internal, format!("reading the runtime spec: {error}")))
+    serde_json::from_str(json).map_err(|error| coding("reading", &error))
+}
+
+fn coding(what: &str, error: &serde_json::Error) -> Error {
+    Error::new(Reason::Internal, format!("{what} the runtime spec: {error}"))
 }

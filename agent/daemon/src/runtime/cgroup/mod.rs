@@ -75,11 +75,14 @@ impl CgroupManager {
     /// `InvalidArgument` for a parent that is no plain absolute path, `UnsupportedFeature` on a host without control groups,
     /// `PermissionDenied` where groups cannot be made.
     pub(crate) fn detect(parent: &str) -> Result<Self> {
-        let parent = checked_parent(parent)?;
         let mountinfo = fs::read_to_string("/proc/self/mountinfo")
             .map_err(|error| Error::io("reading /proc/self/mountinfo", &error))?;
         let offered = |mount: &Path| fs::read_to_string(mount.join("cgroup.controllers")).unwrap_or_default();
-        let hierarchies = hierarchy::find(&mountinfo, offered);
+        Self::with(parent, hierarchy::find(&mountinfo, offered))
+    }
+
+    fn with(parent: &str, hierarchies: Vec<Hierarchy>) -> Result<Self> {
+        let parent = checked_parent(parent)?;
         let v2 = hierarchies.iter().any(|hierarchy| hierarchy.version == Version::V2);
         let v1 = hierarchies.iter().any(|hierarchy| hierarchy.version == Version::V1);
         let mode = match (v1, v2) {
@@ -96,6 +99,14 @@ impl CgroupManager {
             hierarchy.make_parent(&host.parent)?;
         }
         Ok(Self { host: Arc::new(host) })
+    }
+
+    /// On a hybrid host: as if version 2 were not mounted, so that legacy hosts are tested where none is at hand.
+    #[cfg(test)]
+    pub(crate) fn detect_legacy(parent: &str) -> Option<Self> {
+        let mut hierarchies = hierarchy::find(&fs::read_to_string("/proc/self/mountinfo").ok()?, |_| String::new());
+        hierarchies.retain(|hierarchy| hierarchy.version == Version::V1);
+        Self::with(parent, hierarchies).ok()
     }
 
     /// Which versions this host uses.

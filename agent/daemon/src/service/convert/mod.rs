@@ -4,6 +4,7 @@ pub(crate) mod config;
 pub(crate) mod images;
 pub(crate) mod page;
 pub(crate) mod render;
+pub(crate) mod stats;
 pub(crate) mod time;
 
 #[cfg(test)]

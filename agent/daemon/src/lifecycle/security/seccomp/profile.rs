@@ -10,6 +10,7 @@ use oci_spec::runtime::{
 use serde::{Deserialize, Deserializer};
 use syscalls::Sysno;
 
+use crate::error::{Error, Reason};
 use crate::lifecycle::security::capabilities;
 
 /// The native architecture as profiles' `arches` name it (Go's names), and as `architectures` do.
@@ -28,6 +29,24 @@ pub(crate) struct Conditions {
     pub(crate) capabilities: u64,
     /// Kernel version, major and minor.
     pub(crate) kernel: (u32, u32),
+}
+
+impl Conditions {
+    /// Version of this kernel, major and minor.
+    pub(crate) fn host_kernel() -> Result<(u32, u32), Error> {
+        let names = nix::sys::utsname::uname().map_err(|errno| Error::os("asking for the kernel's version", errno))?;
+        let release = names.release().to_string_lossy();
+        let number = |text: Option<&str>| {
+            let text = text?;
+            let digits =
+                text.find(|letter: char| !letter.is_ascii_digit()).map_or(text, |end| text.get(..end).unwrap_or(text));
+            digits.parse().ok()
+        };
+        let mut parts = release.split('.');
+        number(parts.next())
+            .zip(number(parts.next()))
+            .ok_or_else(|| Error::new(Reason::System, format!("the kernel's release {release:?} has no version")))
+    }
 }
 
 /// A profile, checked.
@@ -106,8 +125,11 @@ fn null_as_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(des
 impl Profile {
     /// Parses and checks a profile. The error says what is wrong and where.
     pub(super) fn parse(json: &str) -> Result<Self, String> {
-        let profile: Self = serde_json::from_str(json).map_err(|error| error.to_string())?;
+        let mut profile: Self = serde_json::from_str(json).map_err(|error| error.to_string())?;
         profile.check()?;
+        for rule in &mut profile.syscalls {
+            rule.keep_native_names();
+        }
         Ok(profile)
     }
 
@@ -124,9 +146,10 @@ impl Profile {
         if !self.architectures.is_empty() && !self.arch_map.is_empty() {
             return Err("architectures and archMap exclude one another".to_owned());
         }
+        let mut listed =
+            self.architectures.iter().chain(self.arch_map.iter().map(|entry| &entry.architecture)).peekable();
         let native = |arch: &Arch| *arch == NATIVE.1 || *arch == Arch::ScmpArchNative;
-        let listed = self.architectures.iter().chain(self.arch_map.iter().map(|entry| &entry.architecture));
-        if !(self.architectures.is_empty() && self.arch_map.is_empty()) && !listed.into_iter().any(native) {
+        if listed.peek().is_some() && !listed.any(native) {
             return Err(format!("architectures: {} is not among them", NATIVE.1));
         }
         let default = (self.default_action, self.default_errno_ret);
@@ -136,7 +159,7 @@ impl Profile {
             .try_for_each(|(index, rule)| rule.check(default).map_err(|problem| format!("syscalls[{index}].{problem}")))
     }
 
-    /// The filter for one container: the rules whose conditions hold, with the names that this architecture has.
+    /// The filter for one container: the rules whose conditions hold.
     pub(super) fn resolve(&self, conditions: &Conditions) -> LinuxSeccomp {
         let rules =
             self.syscalls.iter().filter(|rule| rule.applies(conditions)).filter_map(Rule::to_oci).collect::<Vec<_>>();
@@ -198,15 +221,20 @@ impl Rule {
         !excluded && included
     }
 
-    /// The rule with its names that are native ones; `None` if there are none.
+    /// Puts all names in one list and drops those that this architecture does not have.
+    fn keep_native_names(&mut self) {
+        self.names.extend(self.name.take());
+        self.names.retain(|name| name.parse::<Sysno>().is_ok());
+    }
+
+    /// The rule as the runtime spec has it; `None` if it names no call.
     fn to_oci(&self) -> Option<LinuxSyscall> {
-        let names: Vec<String> = self.all_names().filter(|name| name.parse::<Sysno>().is_ok()).cloned().collect();
-        if names.is_empty() {
+        if self.names.is_empty() {
             return None;
         }
         let mut rule = LinuxSyscall::default();
-        let args = self.args.iter().map(Argument::to_oci).collect::<Vec<_>>();
-        rule.set_names(names)
+        let args = self.args.iter().copied().map(Argument::to_oci).collect::<Vec<_>>();
+        rule.set_names(self.names.clone())
             .set_action(self.action)
             .set_errno_ret(self.errno_ret)
             .set_args((!args.is_empty()).then_some(args));
@@ -229,7 +257,7 @@ impl Argument {
         }
     }
 
-    fn to_oci(&self) -> LinuxSeccompArg {
+    fn to_oci(self) -> LinuxSeccompArg {
         let builder = LinuxSeccompArgBuilder::default().index(self.index).value(self.value).op(self.op);
         // Every field has a default, so building cannot fail.
         builder.value_two(self.value_two).build().unwrap_or_default()

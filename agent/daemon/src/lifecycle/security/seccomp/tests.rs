@@ -201,6 +201,11 @@ fn newer_calls_do_not_exist() {
 }
 
 #[test]
+fn kernel_of_the_host() {
+    assert!(Conditions::host_kernel().unwrap() >= (5, 0));
+}
+
+#[test]
 fn privileged_and_unconfined() {
     let unconfined = Security { seccomp: SeccompProfile::Unconfined, ..Security::default() };
     assert_eq!(resolve(&unconfined, &MODERN).unwrap(), None);
@@ -312,7 +317,7 @@ fn cache_is_shared_and_bounded() {
         cache.compile(&json_filter(&json).unwrap()).unwrap();
         assert!(Arc::ptr_eq(&first, &cache.compile(&default_filter(0)).unwrap()));
     }
-    assert_eq!(cache.inner.lock().unwrap().programs.len(), MAX_CACHED);
+    assert_eq!(cache.compiled.lock().unwrap().len(), MAX_CACHED);
 }
 
 fn any_value() -> impl Strategy<Value = u64> {
