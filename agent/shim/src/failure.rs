@@ -19,14 +19,23 @@ impl<T> At<T> for nix::Result<T> {
     }
 }
 
+/// Most bytes of a detail, so that a failure with the longest path is one packet still.
+const MAX_DETAIL: usize = 2048;
+
 /// A failure with an errno.
 pub(crate) fn failed(step: Step, errno: Errno, detail: &str) -> Failure {
-    Failure { step, errno: errno as i32, detail: detail.to_owned() }
+    Failure { errno: errno as i32, ..refused(step, detail) }
 }
 
 /// A failure that is not the kernel's.
 pub(crate) fn refused(step: Step, detail: impl Into<String>) -> Failure {
-    Failure { step, errno: 0, detail: detail.into() }
+    let mut detail = detail.into();
+    if detail.len() > MAX_DETAIL {
+        let whole = (0..=MAX_DETAIL).rev().find(|end| detail.is_char_boundary(*end));
+        detail.truncate(whole.unwrap_or_default());
+        detail.push('…');
+    }
+    Failure { step, errno: 0, detail }
 }
 
 /// Measures steps one after the other.

@@ -197,12 +197,12 @@ impl Monitor {
                 }
             }
             Place::Output(index) => self.outputs[index].pump(&mut self.buffer, &self.log),
-            Place::Sinks(index) if ready & POLLERR != 0 => {
+            Place::Sinks(index) if ready & (POLLERR | POLLHUP) != 0 => {
                 self.outputs[index].drop_sink(|sink| poll.is_of(sink.as_fd()))
             }
             Place::Sinks(index) => self.outputs[index].flush(),
             Place::InputSource => self.input.pump(),
-            Place::InputTarget => self.input.flush(ready & POLLERR != 0),
+            Place::InputTarget => self.input.flush(ready & (POLLERR | POLLHUP) != 0),
         }
     }
 

@@ -10,7 +10,7 @@ use nix::sys::stat::{Mode, SFlag, fstat, umask};
 use nix::unistd::{Gid, Uid, fchdir, fchown, getcwd};
 
 use super::program::Program;
-use super::root::{Root, file_type, is_null_device};
+use super::root::{Root, file_type};
 use super::user::{Identity, look_up};
 use crate::failure::{At, Clock, Result, failed, refused};
 use crate::sys;
@@ -26,12 +26,13 @@ pub(crate) fn become_process(plan: &ProcessPlan, root: &Root, program: &mut Prog
         program.set_home(identity.home.as_deref().unwrap_or("/"));
     }
     clock.lap(Step::User);
-    own_standard_streams(identity.uid);
-    set_limits(plan)?;
-    clock.lap(Step::Rlimits);
+    own_standard_streams(identity.uid, plan.terminal.is_some());
     enter_directory(root, &plan.cwd)?;
     umask(Mode::from_bits_truncate(plan.umask & 0o777));
     clock.lap(Step::Cwd);
+    // As late as privileges allow: they hold for the rest of the setup, too.
+    set_limits(plan)?;
+    clock.lap(Step::Rlimits);
     if !plan.no_new_privs {
         // Without no_new_privs a filter needs CAP_SYS_ADMIN, so it comes before that may go.
         filter(plan)?;
@@ -46,13 +47,12 @@ pub(crate) fn become_process(plan: &ProcessPlan, root: &Root, program: &mut Prog
     sys::fd::close_on_exec().at(Step::Exec, "closing descriptors")
 }
 
-/// Gives pipes and terminals to the user, so that it can open /dev/stdout anew. Not possible for what is not the container's
-/// own, such as files of the agent: then it stays as it is.
-fn own_standard_streams(uid: Uid) {
+/// Gives pipes and the process's own terminal to the user, so that it can open /dev/stdout anew. Whatever else the agent handed in
+/// stays whose it is.
+fn own_standard_streams(uid: Uid, terminal: bool) {
     for fd in [&std::io::stdin().as_fd(), &std::io::stdout().as_fd(), &std::io::stderr().as_fd()] {
         let Ok(stat) = fstat(fd) else { continue };
-        let kind = file_type(&stat);
-        let own = kind == SFlag::S_IFIFO || (kind == SFlag::S_IFCHR && !is_null_device(fd.as_fd()));
+        let own = terminal || file_type(&stat) == SFlag::S_IFIFO;
         if own && stat.st_uid != uid.as_raw() {
             let _not_ours = fchown(fd, Some(uid), None);
         }

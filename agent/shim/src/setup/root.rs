@@ -68,13 +68,18 @@ impl Root {
         }
     }
 
-    /// The directory in which `path` lies, made if missing, and the last component of `path`.
-    pub(crate) fn parent<'p>(&self, path: &'p str) -> nix::Result<(OwnedFd, &'p str)> {
-        let (parent, name) = path.trim_end_matches('/').rsplit_once('/').ok_or(Errno::EINVAL)?;
-        if name.is_empty() || name == "." || name == ".." {
-            return Err(Errno::EINVAL);
+    /// Makes an empty file or directory where nothing is, with its parents.
+    pub(crate) fn make(&self, path: &str, kind: Kind) -> nix::Result<OwnedFd> {
+        if let Ok((parent, name)) = split(path) {
+            let made = self
+                .open(parent, OFlag::O_PATH | OFlag::O_DIRECTORY)
+                .and_then(|parent| make_one(parent.as_fd(), name.as_bytes(), kind));
+            // ENOENT: a parent is missing. EEXIST: a link that leads nowhere is there.
+            if !matches!(made, Err(Errno::ENOENT | Errno::EEXIST)) {
+                return made;
+            }
         }
-        Ok((self.find_or_make(if parent.is_empty() { "/" } else { parent }, Kind::Directory)?, name))
+        self.make_all(path, kind)
     }
 
     fn resolve(&self, path: &OsStr, flags: OFlag, resolve: ResolveFlag) -> nix::Result<OwnedFd> {
@@ -92,7 +97,7 @@ impl Root {
 
     /// Makes what is missing of `path`, one component after the other, each by the descriptor of its parent. A link that leads
     /// nowhere is followed inside the root, so that what it says comes to be.
-    fn make(&self, path: &str, kind: Kind) -> nix::Result<OwnedFd> {
+    fn make_all(&self, path: &str, kind: Kind) -> nix::Result<OwnedFd> {
         // Components still to go, the next one last.
         let mut todo: Vec<Vec<u8>> = components(path.as_bytes()).rev().collect();
         // The way so far: real directories only.
@@ -140,6 +145,15 @@ impl Root {
 impl AsFd for Root {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+/// The parent of an absolute path, and its last component, which has to be a name.
+pub(crate) fn split(path: &str) -> nix::Result<(&str, &str)> {
+    let (parent, name) = path.trim_end_matches('/').rsplit_once('/').ok_or(Errno::EINVAL)?;
+    match name {
+        "" | "." | ".." => Err(Errno::EINVAL),
+        name => Ok((if parent.is_empty() { "/" } else { parent }, name)),
     }
 }
 

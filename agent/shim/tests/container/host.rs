@@ -87,6 +87,61 @@ fn the_out_of_memory_killer_is_recorded() {
 }
 
 #[test]
+fn a_device_filter_is_attached() {
+    // r0 = 1; if (access_type >> 16 & BPF_DEVCG_ACC_READ && major == 1 && minor == 5) r0 = 0; return r0: /dev/zero is not read.
+    let program: [[u8; 8]; 10] = [
+        [0x61, 0x12, 0, 0, 0, 0, 0, 0],
+        [0x77, 0x02, 0, 0, 16, 0, 0, 0],
+        [0x57, 0x02, 0, 0, 2, 0, 0, 0],
+        [0xb7, 0x00, 0, 0, 1, 0, 0, 0],
+        [0x15, 0x02, 4, 0, 0, 0, 0, 0],
+        [0x61, 0x12, 4, 0, 0, 0, 0, 0],
+        [0x55, 0x02, 2, 0, 1, 0, 0, 0],
+        [0x61, 0x12, 8, 0, 0, 0, 0, 0],
+        [0x15, 0x02, 1, 0, 5, 0, 0, 0],
+        [0x95, 0x00, 0, 0, 0, 0, 0, 0],
+    ];
+    let deny: [[u8; 8]; 2] = [[0xb7, 0x00, 0, 0, 0, 0, 0, 0], [0x95, 0x00, 0, 0, 0, 0, 0, 0]];
+    let group = unified();
+    let mut container = Container::new();
+    let script = "head -c 1 /dev/zero 2>/dev/null || echo denied; echo x >/dev/zero && head -c 1 /dev/urandom | wc -c";
+    let mut plan = container.plan(&["sh", "-c", script]);
+    plan.cgroup.unified = Some(group.0.to_str().unwrap().to_owned());
+    plan.cgroup.device_program = Some([&program[..], &deny[..]].concat().concat());
+    container.start(&plan);
+    assert_eq!(container.wait().code, 0);
+    assert_eq!(container.log("stdout"), "denied\n1\n");
+}
+
+#[test]
+fn layers_on_a_file_system_without_files_to_mount_go_through_a_loop_device() {
+    let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let path = |name: &str| directory.path().join(name);
+    ["root", "target"].iter().for_each(|name| fs::create_dir(path(name)).unwrap());
+    fs::write(path("root/file"), "inside").unwrap();
+    let made = std::process::Command::new("mkfs.erofs").arg(path("image")).arg(path("root")).output().unwrap();
+    assert!(made.status.success());
+    let mount = |file: &str| {
+        std::process::Command::new(crate::driver::shim())
+            .arg("mount-layer")
+            .arg(path(file))
+            .arg(path("target"))
+            .output()
+            .unwrap()
+    };
+    let mounted = mount("image");
+    assert!(mounted.status.success(), "{mounted:?}");
+    assert_eq!(fs::read_to_string(path("target/file")).unwrap(), "inside");
+    assert_eq!(fs::write(path("target/file"), "").unwrap_err().raw_os_error(), Some(nix::errno::Errno::EROFS as i32));
+    nix::mount::umount(&path("target")).unwrap();
+    let text = String::from_utf8(mount("nowhere").stderr).unwrap();
+    assert!(text.contains("ENOENT") && text.lines().count() == 1, "{text}");
+    fs::write(path("damaged"), "no image".repeat(4096)).unwrap();
+    let text = String::from_utf8(mount("damaged").stderr).unwrap();
+    assert!(text.contains("EINVAL") && text.lines().count() == 1, "{text}");
+}
+
+#[test]
 fn a_cgroup_v1_view_shows_the_own_groups() {
     let Some(memory) = Group::new("memory") else { return };
     let mut container = Container::new();
