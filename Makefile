@@ -17,7 +17,8 @@ deps: ## Install what building and testing need and this machine lacks
 
 build: shim ## Build hulld, hullctl and the static hull-shim
 	@tests/scripts/deps build
-	$(CARGO) build --locked --release -p hull-agent -p hull-ctl
+	# The whole workspace at once, so that its dependencies are built with one set of features for `build` and `test`.
+	$(CARGO) build --locked --release --workspace
 
 shim: # Static, small programs: the shim, and the probe that the tests run inside containers
 	@tests/scripts/deps build

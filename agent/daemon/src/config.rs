@@ -17,6 +17,8 @@ const INSTALLED_SHIM: &str = "/usr/libexec/hull/hull-shim";
 pub(crate) const USERNS_SIZE: u32 = 65_536;
 /// Most bytes of a unix socket's path, see unix(7).
 const MAX_SOCKET_PATH: usize = 107;
+/// Most bytes of the path of a socket that is listened on: for a moment it has another name with ".PID~" at its end.
+const MAX_LISTEN_PATH: usize = MAX_SOCKET_PATH - 9;
 /// What hull puts below the run directory for a container's socket at most: "/containers/", 32 digits, "/shim.sock".
 const LONGEST_SOCKET_BELOW: usize = 12 + 32 + 10;
 /// Most bytes of the configuration file.
@@ -256,8 +258,8 @@ fn listen(address: &str) -> Result<Listen> {
     let wrong = |problem: &str| Error::invalid("listen", format!("{address}: {problem}"));
     if let Some(path) = address.strip_prefix("unix://") {
         let path = absolute("listen", path.into())?;
-        if path.as_os_str().len() > MAX_SOCKET_PATH {
-            return Err(wrong(&format!("the path is longer than {MAX_SOCKET_PATH} bytes")));
+        if path.as_os_str().len() > MAX_LISTEN_PATH {
+            return Err(wrong(&format!("the path is longer than {MAX_LISTEN_PATH} bytes")));
         }
         return Ok(Listen::Unix(path));
     }

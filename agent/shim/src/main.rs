@@ -41,8 +41,8 @@ fn serve() -> Result<(), String> {
     let Some(request) = startup::wait_for_setup(&agent).map_err(|errno| format!("receiving the plan: {errno}"))? else {
         return Ok(());
     };
-    let startup::SetupRequest { seq, plan, attach } = request;
-    match plan.and_then(|plan| setup::start(&plan)) {
+    let startup::SetupRequest { seq, order, attach } = request;
+    match order.and_then(|(plan, listener)| setup::start(&plan, listener)) {
         Ok(container) => monitor::run(container, agent, seq, attach),
         Err(failure) => {
             monitor::report_failed_setup(agent, seq, failure);

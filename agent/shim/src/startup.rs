@@ -22,8 +22,8 @@ pub(crate) const MAX_REQUEST: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct SetupRequest {
     pub(crate) seq: u64,
-    /// Or why it cannot be obeyed.
-    pub(crate) plan: Result<Plan>,
+    /// The plan and the socket to listen on, or why they cannot be obeyed.
+    pub(crate) order: Result<(Plan, OwnedFd)>,
     pub(crate) attach: Option<(AttachPipes, Vec<OwnedFd>)>,
 }
 
@@ -73,12 +73,14 @@ pub(crate) fn wait_for_setup(agent: &OwnedFd) -> nix::Result<Option<SetupRequest
     let request: Request = hull_wire::decode(&packet[..length]).map_err(|_| Errno::EBADMSG)?;
     let RequestBody::Setup { attach } = request.body else { return Err(Errno::EPROTO) };
     let mut fds = fds.into_iter();
-    let mut plan = read_plan(fds.next());
+    let plan = read_plan(fds.next());
+    let listener = fds.next().ok_or_else(|| failed(Step::Plan, Errno::EBADF, "the listening socket"));
+    let mut order = plan.and_then(|plan| Ok((plan, listener?)));
     let pipes: Vec<OwnedFd> = fds.collect();
     if pipes.len() != attach.map_or(0, AttachPipes::count) {
-        plan = Err(failed(Step::Plan, Errno::EBADF, "descriptors of the attachment"));
+        order = Err(failed(Step::Plan, Errno::EBADF, "descriptors of the attachment"));
     }
-    Ok(Some(SetupRequest { seq: request.seq, plan, attach: attach.map(|which| (which, pipes)) }))
+    Ok(Some(SetupRequest { seq: request.seq, order, attach: attach.map(|which| (which, pipes)) }))
 }
 
 /// Reads a plan from its memfd.

@@ -41,14 +41,14 @@ impl Compression {
 }
 
 /// What is inside `reader`, and how it was compressed.
-pub(super) fn open<'a>(mut reader: impl Read + 'a) -> Result<(Box<dyn Read + 'a>, Compression)> {
+pub(super) fn open<'a>(mut reader: impl Read + Send + 'a) -> Result<(Box<dyn Read + Send + 'a>, Compression)> {
     let mut start = Vec::new();
     let read = reader.by_ref().take(6).read_to_end(&mut start);
     read.map_err(|error| read_error("reading the archive", error))?;
     let compression = Compression::detect(&start)?;
     let taken = Arc::new(AtomicU64::new(0));
     let counting = Counting { inner: Cursor::new(start).chain(reader), taken: Arc::clone(&taken) };
-    let inner: Box<dyn Read + 'a> = match compression {
+    let inner: Box<dyn Read + Send + 'a> = match compression {
         Compression::None => return Ok((Box::new(counting), compression)),
         Compression::Gzip => Box::new(MultiGzDecoder::new(BufReader::with_capacity(BUFFER, counting))),
         Compression::Zstd => {

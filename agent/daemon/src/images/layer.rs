@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use sha2::{Digest, Sha256};
 
+use super::ahead;
 use super::erofs::Writer;
 use super::limits::{ENTRIES_MAX, SYMLINK_MAX, read_error};
 use super::tar::{Entry, Kind, TarReader, invalid, shown};
@@ -25,7 +26,13 @@ pub(super) struct Converted {
 
 /// Reads the uncompressed tar `stream` to its end and writes `file`, which is empty, as its EROFS image, synced.
 /// `scratch` is an empty file for the time of writing; `entries` counts on.
-pub(super) fn convert(stream: impl Read, file: File, scratch: File, entries: &AtomicU64) -> Result<Converted> {
+///
+/// Inflating and reading the stream is done on a thread of its own, ahead of hashing and writing.
+pub(super) fn convert(stream: impl Read + Send, file: File, scratch: File, entries: &AtomicU64) -> Result<Converted> {
+    ahead::read(stream, |stream| write(stream, file, scratch, entries))
+}
+
+fn write(stream: impl Read, file: File, scratch: File, entries: &AtomicU64) -> Result<Converted> {
     let mut archive = TarReader::new(Hashing { inner: stream, hash: Sha256::new() });
     let mut layer = Layer { tree: Tree::new(), writer: Writer::new(file, scratch) };
     let mut count = 0;

@@ -185,7 +185,17 @@ fn name(diff_id: &str) -> &str {
 fn mounted_below(directory: &Path) -> Result<Vec<String>> {
     let table = fs::read_to_string("/proc/self/mountinfo")
         .map_err(|error| Error::io("reading /proc/self/mountinfo", &error))?;
-    let point = |line: &str| PathBuf::from(line.split(' ').nth(4).unwrap_or_default());
+    let point = |line: &str| PathBuf::from(unescape(line.split(' ').nth(4).unwrap_or_default()));
     let points = table.lines().map(point).filter(|point| point.parent() == Some(directory));
     Ok(points.filter_map(|point| Some(point.file_name()?.to_str()?.to_owned())).collect())
 }
+
+/// Undoes mountinfo's escapes of blank, tab, line end and backslash.
+fn unescape(text: &str) -> String {
+    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .into_iter()
+        .fold(text.to_owned(), |text, (escape, plain)| text.replace(escape, plain))
+}
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@
 //! removed at the next start. If the database is lost, images are read anew from the content store's index; a layer file
 //! that is missing is converted anew from its blob.
 
+mod ahead;
 mod compression;
 mod content;
 mod document;

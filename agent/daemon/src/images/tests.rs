@@ -13,7 +13,7 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        let dir = tempfile::tempdir_in("/work").unwrap();
+        let dir = tempfile::tempdir().unwrap();
         let images = open(dir.path());
         Self { dir, images }
     }

@@ -341,3 +341,6 @@ impl From<Outgoing> for v1::AttachResponse {
         Self { message: Some(message) }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,10 +13,10 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::Edge;
 use super::convert::page::Page;
 use super::convert::{self, images as parse, reference};
 use super::status::{from_transport, shutting_down, status};
+use super::{Edge, blocking};
 use crate::error::{Error, Reason, Result};
 use crate::images::{Image, Images, ImportOptions, Progress};
 
@@ -213,9 +213,4 @@ fn far(progress: &Progress) -> v1::ImportProgress {
 
 fn answer(message: v1::import_image_response::Message) -> v1::ImportImageResponse {
     v1::ImportImageResponse { message: Some(message) }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let joined = tokio::task::spawn_blocking(work).await;
-    joined.unwrap_or_else(|error| Err(Error::new(Reason::Internal, format!("a task of the image store: {error}"))))
 }

@@ -1,13 +1,16 @@
 //! Listening: unix sockets by file mode, TCP by mutual TLS, one set of bounds for both.
 
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, socket};
+use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{Gid, Group, chown};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -18,7 +21,7 @@ use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use crate::config::{Config, Listen, SocketMode, Tls};
 use crate::error::{Error, Reason, Result};
 
-/// Most connections at once, over all listeners; further ones wait to be accepted.
+/// Most connections of a listener at once; further ones wait to be accepted.
 const MAX_CONNECTIONS: usize = 1024;
 /// Most calls at once on one connection.
 const MAX_STREAMS: u32 = 1024;
@@ -92,7 +95,6 @@ impl Drop for SocketFile {
 /// # Errors
 /// If one is in use or cannot be bound; then none stays bound.
 pub(crate) async fn bind(config: &Config) -> Result<Vec<Listener>> {
-    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut listeners = Vec::new();
     for address in &config.listen {
         let socket = match address {
@@ -103,29 +105,37 @@ pub(crate) async fn bind(config: &Config) -> Result<Vec<Listener>> {
                     .map_err(|error| Error::io(format_args!("listening on {address}"), &error))?,
             ),
         };
-        listeners.push(Listener { socket, connections: Arc::clone(&connections) });
+        // Each its own, so that strangers at a tcp port do not lock out who comes by the unix socket.
+        listeners.push(Listener { socket, connections: Arc::new(Semaphore::new(MAX_CONNECTIONS)) });
     }
     Ok(listeners)
 }
 
-/// Binds under another name and renames once mode and group are right, so that no one connects before.
+/// Binds under another name, and listens and renames once mode and group are right: no one connects before, and there is
+/// no moment without a socket where an old one is replaced.
 async fn bind_unix(path: &Path, SocketMode(mode): SocketMode, group: Option<&str>) -> Result<Socket> {
-    let failed = |what: &str, error: &io::Error| Error::io(format_args!("{what} {}", path.display()), error);
+    let failed = |errno| Error::os(format_args!("listening on {}", path.display()), errno);
     if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory).map_err(|error| failed("making the directory of", &error))?;
+        let made = std::fs::create_dir_all(directory);
+        made.map_err(|error| Error::io(format_args!("making {}", directory.display()), &error))?;
     }
     refuse_live(path).await?;
     let temporary = path.with_extension(format!("{}~", std::process::id()));
     let _ = std::fs::remove_file(&temporary);
-    let listener = UnixListener::bind(&temporary).map_err(|error| failed("listening on", &error))?;
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None).map_err(failed)?;
+    // The mode that the socket's file will have, whatever the umask is.
+    fchmod(&socket, Mode::from_bits_truncate(mode)).map_err(failed)?;
+    nix::sys::socket::bind(socket.as_raw_fd(), &UnixAddr::new(&temporary).map_err(failed)?).map_err(failed)?;
     let mut file = SocketFile(temporary);
     if let Some(group) = group {
-        chown(&file.0, None, Some(group_id(group)?))
-            .map_err(|errno| Error::os("changing the socket's group", errno))?;
+        chown(&file.0, None, Some(group_id(group)?)).map_err(failed)?;
     }
-    std::fs::set_permissions(&file.0, std::fs::Permissions::from_mode(mode))
-        .and_then(|()| std::fs::rename(&file.0, path))
-        .map_err(|error| failed("making the socket", &error))?;
+    nix::sys::socket::listen(&socket, Backlog::MAXCONN).map_err(failed)?;
+    let listener = UnixListener::from_std(std::os::unix::net::UnixListener::from(socket));
+    let listener = listener.map_err(|error| Error::io("watching a socket", &error))?;
+    let renamed = std::fs::rename(&file.0, path);
+    renamed.map_err(|error| Error::io(format_args!("renaming the socket to {}", path.display()), &error))?;
     file.0 = path.to_owned();
     Ok(Socket::Unix(listener, file))
 }
@@ -139,11 +149,12 @@ async fn refuse_live(path: &Path) -> Result<()> {
         Ok(_) => return Err(Error::invalid("listen", format!("{} exists and is not a socket", path.display()))),
     }
     match UnixStream::connect(path).await {
-        Ok(_) => {
+        Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) => Ok(()),
+        // Also a listener that is too busy to answer is one.
+        Ok(_) | Err(_) => {
             let error = Error::new(Reason::InvalidState, format!("another agent listens on {}", path.display()));
             Err(error.hint("stop it, or choose another --listen and --run-dir"))
         }
-        Err(_) => Ok(()),
     }
 }
 
@@ -263,3 +274,6 @@ impl AsyncWrite for Connection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,9 +8,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+use super::blocking;
 use super::convert::time;
 use super::status::shutting_down;
-use crate::error::{Error, Reason, Result};
+use crate::error::{Reason, Result};
 use crate::lifecycle::logs::{LogEntry, LogOptions, LogReader, LogStream, LogWatch};
 use crate::lifecycle::{Containers, State, View, WaitCondition};
 
@@ -113,11 +114,6 @@ impl Stream {
 fn from_now(nanos: u64) -> Duration {
     let point = SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos);
     point.duration_since(SystemTime::now()).unwrap_or_default()
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let joined = tokio::task::spawn_blocking(work).await;
-    joined.unwrap_or_else(|error| Err(Error::new(Reason::Internal, format!("reading a log: {error}"))))
 }
 
 fn entry(entry: LogEntry) -> v1::LogEntry {

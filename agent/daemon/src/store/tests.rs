@@ -159,24 +159,3 @@ fn sigkill_loses_nothing_that_was_acknowledged() {
         assert_eq!(store.scan(Table::Tombstones).unwrap(), rows(&[("last", &newest.to_le_bytes())]));
     }
 }
-
-/// Prints what commits cost; run it by name.
-#[test]
-#[ignore = "a measurement"]
-fn cost() {
-    let dir = tempfile::tempdir_in("/work").unwrap();
-    let store = Store::open(&dir.path().join("hull.redb")).unwrap();
-    let value = vec![7; 2000];
-    for durable in [false, true] {
-        let mut times: Vec<_> = (0..300)
-            .map(|n| {
-                let writes = vec![put(Table::Containers, &format!("{n}"), &value)];
-                let start = std::time::Instant::now();
-                if durable { store.commit_durable_blocking(writes) } else { store.commit_blocking(writes) }.unwrap();
-                start.elapsed()
-            })
-            .collect();
-        times.sort();
-        eprintln!("durable {durable}: median {:?}, p99 {:?}, most {:?}", times[150], times[297], times[299]);
-    }
-}

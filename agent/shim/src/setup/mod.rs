@@ -62,8 +62,9 @@ pub(crate) struct Container {
     pub(crate) entrance: Entrance,
 }
 
-/// Makes the container of the plan. On failure nothing is left of it.
-pub(crate) fn start(plan: &Plan) -> Result<Container> {
+/// Makes the container of the plan; `listener` is the socket in its run directory, made by the agent. On failure nothing is left
+/// of it.
+pub(crate) fn start(plan: &Plan, listener: OwnedFd) -> Result<Container> {
     let mut clock = Clock::since(nanos(ClockId::CLOCK_MONOTONIC));
     if plan.version != PROTOCOL_VERSION {
         return Err(refused(Step::Plan, format!("version {} instead of {PROTOCOL_VERSION}", plan.version)));
@@ -71,7 +72,6 @@ pub(crate) fn start(plan: &Plan) -> Result<Container> {
     let mut program = Program::new(&plan.process)?;
     clock.lap(Step::Plan);
     let run_dir = run_dir::open_directory(&plan.run_dir)?;
-    let listener = run_dir::listen_in(&run_dir)?;
     let log = plan.log.as_ref().map(run_dir::open_log).transpose();
     clock.lap(Step::RunDir);
     let running = log.and_then(|log| Ok((log, run(plan, &mut program, &mut clock)?)));

@@ -27,6 +27,15 @@ pub(crate) fn shim() -> PathBuf {
     )
 }
 
+/// The socket that the agent makes for the shim to listen on.
+fn listening_socket(path: &Path) -> OwnedFd {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let listener = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None).unwrap();
+    bind(listener.as_raw_fd(), &UnixAddr::new(path).unwrap()).unwrap();
+    listen(&listener, Backlog::new(4).unwrap()).unwrap();
+    listener
+}
+
 /// Fills the directory that a layer is made of.
 pub(crate) type Builder = Box<dyn FnOnce(&Path)>;
 
@@ -217,7 +226,7 @@ impl Container {
     }
 
     pub(crate) fn setup(&mut self, plan: &Plan, attach: Option<AttachPipes>, pipes: Vec<OwnedFd>) -> Outcome {
-        let mut fds = vec![memfd(&encode(plan).unwrap())];
+        let mut fds = vec![memfd(&encode(plan).unwrap()), listening_socket(&Path::new(&plan.run_dir).join(SHIM_SOCKET))];
         fds.extend(pipes);
         self.request(RequestBody::Setup { attach }, &fds).0
     }

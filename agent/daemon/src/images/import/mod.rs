@@ -89,7 +89,7 @@ pub(super) struct UnpackedLayer {
 /// Reads an archive to its end.
 pub(super) fn unpack(
     options: &ImportOptions,
-    reader: impl Read,
+    reader: impl Read + Send,
     progress: &Progress,
     cancelled: &AtomicBool,
     store: &ContentStore,
@@ -141,7 +141,7 @@ pub(super) fn unpack(
 
 /// Converts a layer's tar stream into an EROFS file in the scratch directory.
 pub(super) fn convert(
-    stream: impl Read,
+    stream: impl Read + Send,
     scratch: &Path,
     progress: &Progress,
 ) -> Result<(tempfile::NamedTempFile, Converted)> {
@@ -216,3 +216,6 @@ impl Descriptor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

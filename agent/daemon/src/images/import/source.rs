@@ -1,9 +1,8 @@
 //! Where an archive's bytes come from, and the copy of them that becomes a blob.
 
-use std::cell::RefCell;
 use std::io::{self, Read, Write};
-use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Progress;
 use crate::error::{Error, Reason, Result};
@@ -53,7 +52,7 @@ fn check(stop: &AtomicBool) -> io::Result<()> {
 }
 
 /// A reader whose bytes are also kept, if it turns out that they should be. Clones share it.
-pub(super) struct Tee<R>(Rc<RefCell<State<R>>>);
+pub(super) struct Tee<R>(Arc<Mutex<State<R>>>);
 
 struct State<R> {
     inner: R,
@@ -69,18 +68,22 @@ enum Copy {
 
 impl<R> Clone for Tee<R> {
     fn clone(&self) -> Self {
-        Self(Rc::clone(&self.0))
+        Self(Arc::clone(&self.0))
     }
 }
 
 impl<R> Tee<R> {
     pub(super) fn new(inner: R) -> Self {
-        Self(Rc::new(RefCell::new(State { inner, copy: Copy::Held(Vec::new()) })))
+        Self(Arc::new(Mutex::new(State { inner, copy: Copy::Held(Vec::new()) })))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<R>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Copies what was read and will be read.
     pub(super) fn keep(&self, mut blob: BlobWriter) -> Result<()> {
-        let copy = &mut self.0.borrow_mut().copy;
+        let copy = &mut self.state().copy;
         if let Copy::Held(bytes) = copy {
             blob.write_all(bytes).map_err(|error| Error::io("writing a blob", &error))?;
         }
@@ -90,12 +93,12 @@ impl<R> Tee<R> {
 
     /// Copies nothing.
     pub(super) fn discard(&self) {
-        self.0.borrow_mut().copy = Copy::Discarded;
+        self.state().copy = Copy::Discarded;
     }
 
     /// Ends the copy.
     pub(super) fn finish(&self) -> Result<ScratchBlob> {
-        match std::mem::replace(&mut self.0.borrow_mut().copy, Copy::Discarded) {
+        match std::mem::replace(&mut self.state().copy, Copy::Discarded) {
             Copy::Kept(blob) => blob.finish(),
             Copy::Held(_) | Copy::Discarded => Err(Error::new(Reason::Internal, "the archive was not copied")),
         }
@@ -104,7 +107,7 @@ impl<R> Tee<R> {
 
 impl<R: Read> Read for Tee<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut state = self.0.borrow_mut();
+        let mut state = self.state();
         let read = state.inner.read(buffer)?;
         match &mut state.copy {
             Copy::Held(bytes) => bytes.extend_from_slice(&buffer[..read]),

@@ -1,7 +1,6 @@
 //! Layers against GNU tar: the same archive unpacked by it and mounted from hull's EROFS file must look the same.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -134,7 +133,7 @@ impl io::Write for Hasher<'_> {
 
 /// Unpacks with GNU tar, mounts ours, compares.
 fn compare(tar: &Path) {
-    let dir = tempfile::tempdir_in("/work").unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let unpacked = dir.path().join("unpacked");
     fs::create_dir(&unpacked).unwrap();
     let arguments = ["--xattrs", "--xattrs-include=*", "-p", "--same-owner", "--numeric-owner", "-C", text(&unpacked)];
@@ -216,7 +215,7 @@ fn a_hard_tree_in_every_format() {
     if !is_root() {
         return;
     }
-    let dir = tempfile::tempdir_in("/work").unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let tree = dir.path().join("tree");
     fs::create_dir(&tree).unwrap();
     hard_tree(&tree);
@@ -239,7 +238,7 @@ fn real_trees() {
     if !is_root() {
         return;
     }
-    let dir = tempfile::tempdir_in("/work").unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let tar = dir.path().join("tree.tar");
     for tree in ["/etc", "/usr/share/zoneinfo"] {
         run("tar", &["--xattrs", "--format=pax", "-C", tree, "-cf", text(&tar), "."]);
@@ -252,7 +251,7 @@ fn old_formats() {
     if !is_root() {
         return;
     }
-    let dir = tempfile::tempdir_in("/work").unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let tree = dir.path().join("tree");
     fs::create_dir_all(tree.join("sub").join("p".repeat(90)).join("q".repeat(60))).unwrap();
     fs::write(tree.join("sub").join("p".repeat(90)).join("q".repeat(60)).join("file"), "x").unwrap();
@@ -271,15 +270,14 @@ fn later_entries_replace_earlier_ones() {
     if !is_root() {
         return;
     }
-    let dir = tempfile::tempdir_in("/work").unwrap();
+    let dir = tempfile::tempdir().unwrap();
     let tar = dir.path().join("tree.tar");
     let tree = dir.path().join("tree");
     fs::create_dir_all(tree.join("dir/kept")).unwrap();
-    for (step, content) in ["one", "the second, longer", "3"].iter().enumerate() {
+    for (mode, names, content) in [(0o700, "-cf", "one"), (0o711, "-rf", "the second, longer"), (0o755, "-rf", "3")] {
         fs::write(tree.join("file"), content).unwrap();
-        fs::set_permissions(tree.join("dir"), fs::Permissions::from_mode(0o700 + 8 * step as u32)).unwrap();
-        let names: OsString = if step == 0 { "-cf".into() } else { "-rf".into() };
-        run("tar", &["-C", text(&tree), names.to_str().unwrap(), text(&tar), "."]);
+        fs::set_permissions(tree.join("dir"), fs::Permissions::from_mode(mode)).unwrap();
+        run("tar", &["-C", text(&tree), names, text(&tar), "."]);
     }
     compare(&tar);
 }

@@ -124,71 +124,28 @@ impl<R: Read> TarReader<R> {
     fn entry(&mut self, header: &Header, extensions: Extensions) -> Result<Entry> {
         let sparse_name = extensions.sparse.name.clone();
         let path = sparse_name.or_else(|| extensions.path.clone()).unwrap_or_else(|| header.path());
-        let named = |problem: fmt::Arguments<'_>| invalid(format_args!("entry {}: {problem}", shown(&path)));
+        let refused = |problem: &str| invalid(format_args!("entry {}: {problem}", shown(&path)));
         if path.is_empty() || path.len() > PATH_MAX {
-            return Err(named(format_args!("its name is empty or longer than {PATH_MAX} bytes")));
+            return Err(refused("its name is empty or longer than 4096 bytes"));
         }
-        let size = match extensions.size {
-            Some(size) => size,
-            None => header
-                .number(124..136)
-                .and_then(|size| u64::try_from(size).ok())
-                .ok_or_else(|| named(format_args!("its size is no number")))?,
-        };
-        let link = || extensions.link.clone().unwrap_or_else(|| until_nul(&header.0[157..257]).to_vec());
-        let device = || -> Option<(u32, u32)> {
-            let part = |range| header.number(range).and_then(|number| u32::try_from(number).ok());
-            Some((part(329..337)?, part(337..345)?))
-        };
-        let no_device = || named(format_args!("its device number does not fit"));
-        let kind = match header.kind() {
-            // Before ustar, a directory was a file whose name ends in a slash.
-            b'0' | 0 if path.ends_with(b"/") => Kind::Directory,
-            b'0' | 0 | b'7' | b'S' => Kind::File(size),
-            b'1' => Kind::HardLink(link()),
-            b'2' => Kind::Symlink(link()),
-            b'3' => device().map(|(major, minor)| Kind::CharDevice(major, minor)).ok_or_else(no_device)?,
-            b'4' => device().map(|(major, minor)| Kind::BlockDevice(major, minor)).ok_or_else(no_device)?,
-            b'5' => Kind::Directory,
-            b'6' => Kind::Fifo,
-            other => return Err(named(format_args!("type {:?} is not supported", char::from(other)))),
-        };
-        let kind = match kind {
+        let number = |extended: Option<u64>, range| extended.or_else(|| header.unsigned(range));
+        let size = number(extensions.size, 124..136).filter(|size| i64::try_from(*size).is_ok());
+        let size = size.ok_or_else(|| refused("its size does not fit"))?;
+        let id = |number: Option<u64>| number.and_then(|id| u32::try_from(id).ok()).filter(|id| *id != u32::MAX);
+        let uid = id(number(extensions.uid, 108..116)).ok_or_else(|| refused("its uid does not fit"))?;
+        let gid = id(number(extensions.gid, 116..124)).ok_or_else(|| refused("its gid does not fit"))?;
+        let seconds = || header.number(136..148).map(|seconds| Time { seconds, nanos: 0 });
+        let mtime = extensions.mtime.or_else(seconds).ok_or_else(|| refused("its time does not fit"))?;
+        let mode = header.number(100..108).ok_or_else(|| refused("its mode is no number"))?;
+        let kind = match header.entry_kind(extensions.link.as_deref(), &path).map_err(|problem| refused(&problem))? {
             Kind::File(_) => Kind::File(self.begin_data(header, &extensions, size)?),
-            Kind::HardLink(_)
-            | Kind::Symlink(_)
-            | Kind::Directory
-            | Kind::Fifo
-            | Kind::CharDevice(..)
-            | Kind::BlockDevice(..)
-                if size != 0 || extensions.sparse.is_used() =>
-            {
-                return Err(named(format_args!("a size of {size} on an entry without data")));
+            _ if size != 0 || extensions.sparse.is_used() => {
+                return Err(refused(&format!("a size of {size} on an entry without data")));
             }
             other => other,
         };
-        let id = |extended: Option<u64>, range, what: &str| {
-            let number = extended.or_else(|| header.number(range).and_then(|id| u64::try_from(id).ok()));
-            let id = number.and_then(|id| u32::try_from(id).ok()).filter(|id| *id != u32::MAX);
-            id.ok_or_else(|| named(format_args!("its {what} does not fit")))
-        };
-        let mtime = match extensions.mtime {
-            Some(mtime) => mtime,
-            None => {
-                let seconds = header.number(136..148);
-                Time { seconds: seconds.ok_or_else(|| named(format_args!("its time is no number")))?, nanos: 0 }
-            }
-        };
-        let mode = header.number(100..108).ok_or_else(|| named(format_args!("its mode is no number")))?;
-        Ok(Entry {
-            kind,
-            mode: u16::try_from(mode & 0o7777).unwrap_or_default(),
-            uid: id(extensions.uid, 108..116, "uid")?,
-            gid: id(extensions.gid, 116..124, "gid")?,
-            mtime,
-            xattrs: extensions.xattrs,
-            path,
-        })
+        let mode = u16::try_from(mode & 0o7777).unwrap_or_default();
+        Ok(Entry { path, kind, mode, uid, gid, mtime, xattrs: extensions.xattrs })
     }
 
     /// Prepares for the data of a file that takes `stored` bytes in the archive; returns its size.
@@ -289,6 +246,32 @@ impl Header {
 
     fn number(&self, range: Range<usize>) -> Option<i64> {
         number::parse(&self.0[range])
+    }
+
+    fn unsigned(&self, range: Range<usize>) -> Option<u64> {
+        self.number(range).and_then(|number| u64::try_from(number).ok())
+    }
+
+    /// What the entry is; a file's size is not told here. `link` is what an extended header says of its target.
+    fn entry_kind(&self, link: Option<&[u8]>, path: &[u8]) -> Result<Kind, String> {
+        let link = || link.unwrap_or_else(|| until_nul(&self.0[157..257])).to_vec();
+        let device = || -> Option<(u32, u32)> {
+            let part = |range| self.number(range).and_then(|number| u32::try_from(number).ok());
+            Some((part(329..337)?, part(337..345)?))
+        };
+        let device = || device().ok_or_else(|| "its device number does not fit".to_owned());
+        Ok(match self.kind() {
+            // Before ustar, a directory was a file whose name ends in a slash.
+            b'0' | 0 if path.ends_with(b"/") => Kind::Directory,
+            b'0' | 0 | b'7' | b'S' => Kind::File(0),
+            b'1' => Kind::HardLink(link()),
+            b'2' => Kind::Symlink(link()),
+            b'3' => device().map(|(major, minor)| Kind::CharDevice(major, minor))?,
+            b'4' => device().map(|(major, minor)| Kind::BlockDevice(major, minor))?,
+            b'5' => Kind::Directory,
+            b'6' => Kind::Fifo,
+            other => return Err(format!("type {:?} is not supported", char::from(other))),
+        })
     }
 
     fn path(&self) -> Vec<u8> {

@@ -93,7 +93,7 @@ impl Extensions {
             "GNU.sparse.size" | "GNU.sparse.realsize" => self.sparse.real_size = Some(decimal(key, value)?),
             "GNU.sparse.numblocks" => self.sparse.blocks = Some(decimal(key, value)?),
             "GNU.sparse.offset" | "GNU.sparse.numbytes" => {
-                if (self.sparse.map.len() % 2 == 0) != (key == "GNU.sparse.offset") {
+                if self.sparse.map.len().is_multiple_of(2) != (key == "GNU.sparse.offset") {
                     return Err(invalid(format_args!("{key} is out of turn")));
                 }
                 self.sparse.map.push(decimal(key, value)?);

@@ -86,6 +86,7 @@ fn damage_is_refused() {
     block[108..116].copy_from_slice(b"\x80\0\0\x01\0\0\0\0");
     sum(&mut block);
     refused(Tar::default().block(block).end(), "uid");
+    refused(Tar::default().pax(&[("size", b"18446744073709551615")]).file("x", b"").end(), "size does not fit");
     refused(Tar::default().file("", b"").end(), "name is empty");
     refused(Tar::default().pax(&[("path", &[b'p'; PATH_MAX + 1])]).file("x", b"").end(), "longer than 4096");
     refused(Tar::default().block(header(b"x", b'x', (8 << 30) - 1)).end(), "larger than");

@@ -101,6 +101,14 @@ fn security() -> impl Strategy<Value = Security> {
     )
 }
 
+fn device(path: &String) -> Device {
+    Device { host_path: path.clone(), container_path: path.clone(), permissions: "r".into() }
+}
+
+fn rlimit((name, soft, hard): (String, u64, u64)) -> Rlimit {
+    Rlimit { name: format!("RLIMIT_{name}"), soft, hard }
+}
+
 fn container() -> impl Strategy<Value = ContainerConfig> {
     let strings = (text(), ".{0,9}", texts(), texts(), texts(), texts(), texts(), texts());
     let options = proptest::option::of(text());
@@ -128,10 +136,7 @@ fn container() -> impl Strategy<Value = ContainerConfig> {
                 searches: args.clone(),
                 options: env.clone(),
             }),
-            devices: list
-                .iter()
-                .map(|path| Device { host_path: path.clone(), container_path: path.clone(), permissions: "r".into() })
-                .collect(),
+            devices: list.iter().map(device).collect(),
             name,
             entrypoint: list,
             args,
@@ -156,10 +161,7 @@ fn container() -> impl Strategy<Value = ContainerConfig> {
             masked_paths: masked,
             readonly_paths: readonly,
             security,
-            rlimits: limits
-                .into_iter()
-                .map(|(name, soft, hard)| Rlimit { name: format!("RLIMIT_{name}"), soft, hard })
-                .collect(),
+            rlimits: limits.into_iter().map(rlimit).collect(),
             oom_score_adj,
             shm_size,
         }
