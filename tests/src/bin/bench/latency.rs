@@ -43,7 +43,7 @@ struct Contest {
 }
 
 /// Measures `rounds` rounds after the warm-up.
-pub(crate) async fn measure(rounds: usize) -> Result<Report> {
+pub(crate) async fn measure(rounds: usize) -> Result<()> {
     let mut contest = Contest::prepare().await?;
     let mut samples = Samples::default();
     let turns = 4 + contest.peers.len();
@@ -62,7 +62,7 @@ pub(crate) async fn measure(rounds: usize) -> Result<Report> {
     if contest.hidden.is_some() {
         report.notes.push("the peers run without the version 2 hierarchy, which crun refuses on a hybrid host".into());
     }
-    Ok(report)
+    report.publish()
 }
 
 impl Contest {

@@ -81,13 +81,13 @@ fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
 
 async fn run(options: &Options) -> Result<()> {
     for section in &options.sections {
-        let report = match section.as_str() {
+        // Each publishes before its agent goes, which fails where anything is left behind.
+        match section.as_str() {
             "start" => latency::measure(options.rounds).await?,
             "rate" => rate::measure(options.containers).await?,
             "memory" => memory::measure().await?,
             _ => syscalls::measure().await?,
-        };
-        report.publish()?;
+        }
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ const LEVELS: [usize; 2] = [100, 500];
 const REST: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Reads the agent's memory with none, 100 and 500 containers, and that of every shim.
-pub(crate) async fn measure() -> Result<Report> {
+pub(crate) async fn measure() -> Result<()> {
     let node = Node::start().await?;
     let mut report = Report::new("memory", "proportional set size");
     tokio::time::sleep(REST).await;
@@ -41,7 +41,7 @@ pub(crate) async fn measure() -> Result<Report> {
     remove_all(&node.client, &ids).await?;
     tokio::time::sleep(REST).await;
     report.figure("agent after their removal", "MB", pss_kib(node.agent.pid())? / 1024.0, Goal::None);
-    Ok(report)
+    report.publish()
 }
 
 /// Memory of the shim of each container: the parent of its init.

@@ -30,7 +30,7 @@ struct Batch {
 }
 
 /// Starts batches of `containers` at each level.
-pub(crate) async fn measure(containers: usize) -> Result<Report> {
+pub(crate) async fn measure(containers: usize) -> Result<()> {
     let node = Node::start().await?;
     let mut report = Report::new("rate", format!("{containers} containers of `sleep` per batch"));
     let mut failures = Vec::new();
@@ -58,7 +58,7 @@ pub(crate) async fn measure(containers: usize) -> Result<Report> {
     #[expect(clippy::cast_precision_loss, reason = "a count of failures")]
     report.figure("failed starts", "", failures.len() as f64, Goal::AtMost(0.0));
     report.notes.extend(failures.into_iter().take(5));
-    Ok(report)
+    report.publish()
 }
 
 async fn run_batch(client: &Client, level: usize, containers: usize) -> Result<Batch> {

@@ -21,11 +21,11 @@ const MANY: u32 = 60;
 const SHOWN: usize = 20;
 
 /// Counts the calls of whole cycles: create, start, exit, remove.
-pub(crate) async fn measure() -> Result<Report> {
+pub(crate) async fn measure() -> Result<()> {
     let mut report = Report::new("syscalls", "system calls of one run to exited and removed, agent + shim + container");
     if Command::new("strace").arg("--version").output().is_err() {
         report.notes.push("not measured: strace is not installed".into());
-        return Ok(report);
+        return report.publish();
     }
     let node = Node::start().await?;
     let few = count(&node, FEW).await?;
@@ -40,7 +40,7 @@ pub(crate) async fn measure() -> Result<Report> {
     for (name, calls) in calls.into_iter().take(SHOWN) {
         report.measure(Measure::new(name, "calls", vec![calls]));
     }
-    Ok(report)
+    report.publish()
 }
 
 /// Calls by name during that many cycles.

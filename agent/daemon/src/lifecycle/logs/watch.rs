@@ -43,6 +43,10 @@ impl LogWatch {
             Err(rustix::io::Errno::NOSPC) => return Ok(Self { inotify: None }),
             Err(errno) => return Err(failed(log, errno)),
         }
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe; the descriptor is owned and stays open as long as it is watched"
+        )]
         let inotify = AsyncFd::new(queue).map_err(|error| Error::io("watching a log", &error))?;
         Ok(Self { inotify: Some(inotify) })
     }
