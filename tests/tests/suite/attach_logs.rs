@@ -82,13 +82,15 @@ async fn going_away_leaves_the_container_alone() {
 }
 
 #[tokio::test]
-async fn a_reader_that_stands_still_does_not_stop_the_container() {
+async fn a_reader_that_stands_still_holds_the_container_until_it_goes() {
+    // An attachment gets every byte, so the container waits for it; without it, it waits for nobody.
     let hull = Session::shared().await;
     let id = hull.create(hull.shell("/probe lines 300000; echo finished; sleep 1000")).await;
     let attached = AttachSession::start(&hull.clients, &id, false, true).await.expect("Attach");
-    let line = hull.until_logged(&id, "finished").await;
-    assert_eq!(line, "finished");
+    hull.until_logged(&id, "line").await;
     drop(attached);
+    assert_eq!(hull.until_logged(&id, "finished").await, "finished");
+    assert_eq!(hull.log_lines(&id).await.len(), 300_001);
 }
 
 #[tokio::test]
