@@ -66,6 +66,6 @@ pub async fn connect(socket: &Path) -> Result<Clients, Error> {
         let socket = socket.clone();
         async move { UnixStream::connect(socket).await.map(TokioIo::new) }
     });
-    let connecting = Endpoint::from_static("http://hull").connect_with_connector(connector);
+    let connecting = async move { Endpoint::from_static("http://hull").connect_with_connector(connector).await };
     Ok(Clients::over(connections().spawn(connecting).await.expect("the connecting task")?))
 }
