@@ -6,12 +6,23 @@ use super::check;
 
 const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
 
-/// Default dispositions for all signals and an empty signal mask. What was ignored or blocked by a parent (nohup) is no more.
+/// What the kernel calls struct sigaction; its first word is the handler, and all zeros are SIG_DFL without flags.
+type KernelSigaction = [u64; 4];
+
+/// Default dispositions for all signals and an empty signal mask. What was ignored or blocked by a parent (nohup) is no more; nor
+/// are the two signals of glibc's own that its posix_spawn(3) leaves ignored and its sigaction(3) refuses to touch.
 pub(crate) fn reset_signals() {
-    // SAFETY: SIG_DFL runs no code of ours; errors (SIGKILL, SIGSTOP, glibc's own) have no consequence.
+    let default: KernelSigaction = [0; 4];
+    // SAFETY: SIG_DFL runs no code of ours, and the kernel only reads the structure; errors (SIGKILL, SIGSTOP) have no consequence.
     unsafe {
         for signal in 1..=libc::SIGRTMAX() {
-            libc::signal(signal, libc::SIG_DFL);
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                &raw const default,
+                std::ptr::null_mut::<KernelSigaction>(),
+                8,
+            );
         }
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
