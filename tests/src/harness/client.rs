@@ -1,6 +1,7 @@
 //! gRPC clients over the agent's unix socket.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use hull_proto::v1::container_service_client::ContainerServiceClient;
 use hull_proto::v1::image_service_client::ImageServiceClient;
@@ -8,6 +9,7 @@ use hull_proto::v1::node_service_client::NodeServiceClient;
 use hull_proto::v1::stats_service_client::StatsServiceClient;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
+use tokio::runtime::Runtime;
 use tonic::transport::{Channel, Endpoint, Error};
 use tower::service_fn;
 
@@ -42,15 +44,28 @@ impl Clients {
     }
 }
 
+/// Where connections live: not in the tests' own runtimes, which stand still while a test looks at the host. A client that stands
+/// still would hold up an agent that drains.
+fn connections() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
+    })
+}
+
 /// Connects to a unix socket.
 ///
 /// # Errors
 /// If nothing listens there.
+///
+/// # Panics
+/// If the task that connects does.
 pub async fn connect(socket: &Path) -> Result<Clients, Error> {
     let socket: PathBuf = socket.to_owned();
     let connector = service_fn(move |_| {
         let socket = socket.clone();
         async move { UnixStream::connect(socket).await.map(TokioIo::new) }
     });
-    Ok(Clients::over(Endpoint::from_static("http://hull").connect_with_connector(connector).await?))
+    let connecting = async move { Endpoint::from_static("http://hull").connect_with_connector(connector).await };
+    Ok(Clients::over(connections().spawn(connecting).await.expect("the connecting task")?))
 }

@@ -122,7 +122,7 @@ async fn loopback_is_up_in_a_new_network_namespace() {
     let hull = Session::shared().await;
     let line = "nc -l -p 8000 127.0.0.1 >/tmp/got & while ! echo hello | nc 127.0.0.1 8000; do sleep 0.05; done; wait; cat /tmp/got";
     assert!(hull.output(hull.shell(line)).await.text().contains("hello"));
-    let up = hull.output(hull.shell("ip -o addr show lo; ip route")).await.text();
+    let up = hull.output(hull.shell("ip addr show lo")).await.text();
     assert!(up.contains("127.0.0.1/8") && up.contains("UP"), "{up}");
 }
 
@@ -179,7 +179,8 @@ async fn inside_a_user_namespace_root_is_root_and_owns_its_files() {
     let report = hull.report(ContainerConfig { namespaces: users(), ..hull.probe(&[]) }).await;
     assert_eq!((report.uids.as_slice(), report.gids.as_slice()), ([0; 4].as_slice(), [0; 4].as_slice()));
     assert_ne!(report.namespaces["user"], host::own_namespace("user"));
-    for node in &report.dev {
+    // Devices are the host's own nodes, bound: they belong to its root, whom the container does not know.
+    for node in report.dev.iter().filter(|node| node.kind != "char") {
         assert!(node.uid < 65_534, "{node:?} belongs to nobody that the container knows");
     }
     let line = "stat -c '%u %g' / /etc/passwd /bin /tmp /proc/1 /dev /home; touch /new && stat -c '%u %g' /new; \

@@ -6,23 +6,16 @@ use super::check;
 
 const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
 
-/// What the kernel calls struct sigaction; its first word is the handler, and all zeros are SIG_DFL without flags.
-type KernelSigaction = [u64; 4];
-
-/// Default dispositions for all signals and an empty signal mask. What was ignored or blocked by a parent (nohup) is no more; nor
-/// are the two signals of glibc's own that its posix_spawn(3) leaves ignored and its sigaction(3) refuses to touch.
+/// Default dispositions for all signals and an empty signal mask. What was ignored or blocked by a parent (nohup) is no more.
 pub(crate) fn reset_signals() {
-    let default: KernelSigaction = [0; 4];
-    // SAFETY: SIG_DFL runs no code of ours, and the kernel only reads the structure; errors (SIGKILL, SIGSTOP) have no consequence.
+    // The kernel's struct sigaction: SIG_DFL, no flags, no restorer, an empty mask. By system call, for glibc keeps signals 32 and
+    // 33 to itself, and its posix_spawn leaves them ignored in every child.
+    let default = [0_u64; 4];
+    // SAFETY: SIG_DFL runs no code of ours; `default` is read only; errors (SIGKILL, SIGSTOP) have no consequence.
     unsafe {
-        for signal in 1..=libc::SIGRTMAX() {
-            libc::syscall(
-                libc::SYS_rt_sigaction,
-                signal,
-                &raw const default,
-                std::ptr::null_mut::<KernelSigaction>(),
-                8,
-            );
+        for signal in 1..=64 {
+            let none: *mut libc::c_void = std::ptr::null_mut();
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), none, size_of::<u64>());
         }
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
