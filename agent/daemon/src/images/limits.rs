@@ -36,7 +36,7 @@ pub(super) const RATIO_FREE_BYTES: u64 = 256 << 20;
 /// Most bytes of a JSON document: manifest, config, index.
 pub(super) const JSON_MAX: usize = 4 << 20;
 /// Most layers of an image; as many names of 40 bytes fit overlay's page of mount options.
-pub(super) const LAYERS_MAX: usize = 100;
+pub(super) const LAYERS_MAX: usize = 110;
 /// Most files of an archive around layers.
 pub(super) const ARCHIVE_ENTRIES_MAX: usize = 10_000;
 

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::AsFd;
 
 use hull_wire::{Step, UserPlan};
 use nix::errno::Errno;
@@ -9,7 +10,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{SFlag, fstat};
 use nix::unistd::{Gid, Uid};
 
-use super::root::{Root, file_type};
+use super::root::{Root, file_type, is_null_device};
 use crate::failure::{At, Result, failed, refused};
 
 /// Most bytes of /etc/passwd or /etc/group.
@@ -44,6 +45,10 @@ fn read(root: &Root, path: &str) -> Result<String> {
         Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(String::new()),
         opened => opened.at(Step::User, path)?,
     };
+    if is_null_device(file.as_fd()) {
+        // Masked.
+        return Ok(String::new());
+    }
     if file_type(&fstat(&file).at(Step::User, path)?) != SFlag::S_IFREG {
         return Err(refused(Step::User, format!("{path} in the container is not a regular file")));
     }

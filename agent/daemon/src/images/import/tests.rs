@@ -229,10 +229,13 @@ fn what_this_node_cannot_run_is_refused_by_name() {
     let mut many = String::new();
     let layout = Layout::new();
     let digest = sha256(&layout.layers[0]);
-    for _ in 0..101 {
+    for _ in 0..=crate::images::limits::LAYERS_MAX {
         write!(many, r#"{{"mediaType":"","digest":"sha256:{digest}","size":1}},"#).unwrap();
     }
-    refused(&layout.with_manifest(r#""layers":["#, &format!(r#""layers":[{many}"#)).pack(), "103 layers");
+    refused(
+        &layout.with_manifest(r#""layers":["#, &format!(r#""layers":[{many}"#)).pack(),
+        &format!("{} layers", crate::images::limits::LAYERS_MAX + 3),
+    );
 }
 
 #[test]
