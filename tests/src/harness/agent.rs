@@ -72,7 +72,7 @@ impl Agent {
             self.command().stdout(log.try_clone().expect("dup")).stderr(log).spawn().expect("starting hulld");
         let pid = pid_of(&child);
         let start = Instant::now();
-        while !self.serves() {
+        while !self.serves(pid) {
             if let Some(status) = child.try_wait().expect("waiting for hulld") {
                 panic!("hulld ended with {status}:\n{}", self.log());
             }
@@ -85,8 +85,14 @@ impl Agent {
         }
         let mut state = self.state();
         if !self.options.host_network {
+            // The census takes whoever is in there for the agent's: it must never be the network of everyone.
+            let inode = host::namespace(pid, "net");
+            assert!(
+                inode != 0 && inode != host::own_namespace("net"),
+                "hulld is not in a network namespace of its own"
+            );
             let network = fs::File::open(format!("/proc/{pid}/ns/net")).expect("opening the network namespace");
-            state.networks.push((host::namespace(pid, "net"), network));
+            state.networks.push((inode, network));
         }
         state.child = Some(child);
         if state.skeleton.is_none() {
@@ -139,9 +145,12 @@ impl Agent {
         command
     }
 
-    /// Whether the socket accepts connections.
-    fn serves(&self) -> bool {
-        std::os::unix::net::UnixStream::connect(self.socket()).is_ok()
+    /// Whether it is this process that listens on the socket: that of a killed one may live on for a moment in a child of its.
+    fn serves(&self, pid: i32) -> bool {
+        std::os::unix::net::UnixStream::connect(self.socket()).is_ok_and(|stream| {
+            let peer = nix::sys::socket::getsockopt(&stream, nix::sys::socket::sockopt::PeerCredentials);
+            peer.is_ok_and(|peer| peer.pid() == pid)
+        })
     }
 
     /// Directory of images and containers.

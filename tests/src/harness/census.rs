@@ -128,7 +128,7 @@ impl Census {
 
 /// Whether a process belongs to an agent, and by what it is known.
 fn belongs(pid: i32, dir: &str, scope: &Scope) -> Option<String> {
-    if u32::try_from(pid) == Ok(std::process::id()) {
+    if pid == 1 || u32::try_from(pid) == Ok(std::process::id()) {
         return None;
     }
     let groups = host::text(format!("/proc/{pid}/cgroup"));
@@ -145,7 +145,8 @@ fn belongs(pid: i32, dir: &str, scope: &Scope) -> Option<String> {
             return Some(format!("{link} is {}", target.display()));
         }
     }
-    if scope.networks.contains(&host::namespace(pid, "net")) {
+    let network = host::namespace(pid, "net");
+    if network != host::own_namespace("net") && scope.networks.contains(&network) {
         return Some("in the agent's network namespace".into());
     }
     let (_, _, name) = host::stat(pid)?;

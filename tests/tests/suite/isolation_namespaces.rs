@@ -204,7 +204,16 @@ async fn outside_a_user_namespace_s_files_belong_to_its_range() {
         ..Mount::default()
     };
     let line = "stat -c '%u' /shared/from-host; touch /shared/from-container; touch /inside; echo done; sleep 1000";
-    let id = hull.run(ContainerConfig { namespaces: users(), mounts: vec![mount], ..hull.shell(line) }).await;
+    let id = match hull.try_run(ContainerConfig { namespaces: users(), mounts: vec![mount], ..hull.shell(line) }).await
+    {
+        Ok(id) => id,
+        // Before Linux 6.3 a tmpfs takes no id map: that is said, and not done otherwise.
+        Err(status) => {
+            assert_eq!(status.code(), Code::FailedPrecondition, "{status:?}");
+            assert!(status.message().contains("EINVAL") || status.message().contains("id"), "{status:?}");
+            return;
+        }
+    };
     hull.until_logged(&id, "done").await;
     // The bind mount is id-mapped: root inside is root of that tree outside.
     assert_eq!(hull.log_lines(&id).await[0], "0");
