@@ -130,10 +130,12 @@ impl Agent {
             self.cgroup.clone(),
             "--listen".into(),
             self.endpoint(),
+            "--shim".into(),
+            shim().display().to_string(),
         ]);
         words.extend(self.options.arguments.iter().cloned());
         let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).stdin(Stdio::null()).process_group(0).env("HULL_SHIM", shim());
+        command.args(&words[1..]).stdin(Stdio::null()).process_group(0);
         command
     }
 

@@ -53,6 +53,8 @@ impl Census {
             if let Some((state, parent, name)) = host::stat(pid) {
                 if state == 'Z' && Some(parent) == agent {
                     census.zombies.insert(format!("{pid} ({name})"));
+                } else if agent == Some(parent) && name == "hull-shim" && is_idle(pid, &dir, scope) {
+                    // One of those that the agent keeps ready.
                 } else if let Some(why) = belongs(pid, &dir, scope) {
                     census.processes.insert((pid, format!("{pid} ({name}): {why}")));
                 }
@@ -148,13 +150,23 @@ fn belongs(pid: i32, dir: &str, scope: &Scope) -> Option<String> {
     }
     let (_, _, name) = host::stat(pid)?;
     if name.starts_with("hull") {
-        let open = entries(Path::new(&format!("/proc/{pid}/fd"))).into_iter().filter_map(|fd| fs::read_link(fd).ok());
-        let words = host::text(format!("/proc/{pid}/cmdline"));
-        if contains(&words, dir) || open.into_iter().any(|target| contains(&target.to_string_lossy(), dir)) {
+        if contains(&host::text(format!("/proc/{pid}/cmdline")), dir) || has_open(pid, dir) {
             return Some("works in the agent's directory".into());
         }
     }
     None
+}
+
+/// Whether a shim serves no container yet: it is in no container's group and has none of its files open.
+fn is_idle(pid: i32, dir: &str, scope: &Scope) -> bool {
+    let groups = host::text(format!("/proc/{pid}/cgroup"));
+    !groups.contains(&format!("{}/", scope.cgroup)) && !has_open(pid, dir)
+}
+
+/// Whether a process has a file below `dir` open.
+fn has_open(pid: i32, dir: &str) -> bool {
+    let open = entries(Path::new(&format!("/proc/{pid}/fd"))).into_iter().filter_map(|fd| fs::read_link(fd).ok());
+    open.into_iter().any(|target| contains(&target.to_string_lossy(), dir))
 }
 
 /// Whether a text names a path at or below `dir`, and not merely one that begins alike.
@@ -162,9 +174,10 @@ fn contains(text: &str, dir: &str) -> bool {
     text.match_indices(dir).any(|(at, _)| !text[at + dir.len()..].starts_with(|next: char| next.is_ascii_digit()))
 }
 
-/// Whether a name is a container's id.
+/// Whether a name is a container's id, or the half of it that names its run directory.
 pub fn is_container_id(name: &str) -> bool {
-    name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+    (name.len() == 64 || name.len() == 32)
+        && name.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
 /// All paths in an agent's state and run directories, without crossing mounts into containers.
@@ -234,8 +247,8 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_64_hexadecimal_digits() {
-        assert!(is_container_id(&"0a".repeat(32)));
+    fn ids_are_hexadecimal_digits() {
+        assert!(is_container_id(&"0a".repeat(32)) && is_container_id(&"0a".repeat(16)));
         assert!(!is_container_id(&"0A".repeat(32)));
         assert!(!is_container_id("0a"));
     }

@@ -1,0 +1,17 @@
+//! The black-box suite: one program, so that it is built and linked once and its tests share agents. `cargo test -p hull-tests
+//! lifecycle::` runs one file's tests.
+
+mod api_errors;
+mod architecture;
+mod attach_logs;
+mod cgroups;
+mod cli;
+mod exec;
+mod images;
+mod isolation_namespaces;
+mod isolation_process;
+mod isolation_rootfs;
+mod lifecycle;
+mod node;
+mod restart;
+mod tls;
