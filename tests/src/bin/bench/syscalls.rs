@@ -40,7 +40,9 @@ pub(crate) async fn measure() -> Result<()> {
     for (name, calls) in calls.into_iter().take(SHOWN) {
         report.measure(Measure::new(name, "calls", vec![calls]));
     }
-    report.publish()
+    report.publish()?;
+    node.close().await;
+    Ok(())
 }
 
 /// Calls by name during that many cycles.
