@@ -38,7 +38,7 @@ test-vm: build ## Run the black-box suite in a virtual machine with Debian's ker
 
 bench: build ## Measure hull beside its peers; tables, and samples in target/bench
 	@tests/scripts/deps bench
-	$(CARGO) run --locked --release -p hull-tests --bin bench
+	target/release/bench
 
 lint: ## Check format, lints, dependencies and the API
 	@tests/scripts/deps lint

@@ -99,6 +99,9 @@ impl From<Status> for Error {
     fn from(status: Status) -> Self {
         let info = status.get_details_error_info();
         let mut message = match status.message() {
+            "" if status.code() == Code::Unimplemented => {
+                "the agent does not offer this; is it older than hullctl?".to_owned()
+            }
             "" => format!("the agent failed without a word ({})", status.code()),
             text => text.to_owned(),
         };
@@ -186,6 +189,11 @@ mod tests {
         assert_eq!(message, "executing /bin/nope: ENOENT; look at PATH");
         let (message, _) = parts(status("executing", "ENOENT", "ENOENT").into());
         assert_eq!(message, "executing /bin/nope: ENOENT");
+    }
+
+    #[test]
+    fn what_an_agent_does_not_know_is_said() {
+        assert!(parts(Status::unimplemented("").into()).0.contains("does not offer"));
     }
 
     #[test]

@@ -40,6 +40,7 @@ const LOCK: &str = "hulld.lock";
 /// # Errors
 /// If the agent cannot start.
 pub(crate) async fn run(config: Config) -> Result<()> {
+    lift_descriptor_limit();
     let _locks = (lock(&config.data_dir, "data-dir")?, lock(&config.run_dir, "run-dir")?);
     let shutdown = CancellationToken::new();
     let parts = config.clone();
@@ -70,6 +71,16 @@ pub(crate) async fn run(config: Config) -> Result<()> {
     drain(serving, &shutdown).await;
     containers.settle().await;
     Ok(())
+}
+
+/// Every container takes a few descriptors of the agent: the soft limit, kept low for programs that select(2), is lifted to the hard one.
+fn lift_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let lifted =
+        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(errno) = lifted {
+        tracing::warn!(%errno, "cannot raise the limit of open descriptors");
+    }
 }
 
 /// The parts below the life cycle. Blocking.

@@ -68,7 +68,7 @@ pub struct Error {
 }
 
 /// Result with the agent's [`Error`].
-pub type Result<T, E = Error> = std::result::Result<T, E>;
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     /// An error with a reason and a line.

@@ -5,7 +5,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use super::resources::ResourceFlags;
 use std::path::PathBuf;
 
-/// Containers by id, prefix of an id, or name.
+// Containers by id, prefix of an id, or name.
 #[derive(Debug, Args)]
 pub(crate) struct Targets {
     /// Ids, prefixes of ids, or names
@@ -13,7 +13,7 @@ pub(crate) struct Targets {
     pub(crate) containers: Vec<String>,
 }
 
-/// The keys that end an attachment.
+// The keys that end an attachment.
 #[derive(Debug, Args)]
 pub(crate) struct UntilFlag {
     /// Keys that leave the container running and end the connection; "" for none
@@ -21,7 +21,7 @@ pub(crate) struct UntilFlag {
     pub(crate) detach_keys: String,
 }
 
-/// `start`.
+// `start`.
 #[derive(Debug, Args)]
 pub(crate) struct StartFlags {
     /// Show the container's output, and end with its exit code
@@ -39,7 +39,7 @@ pub(crate) struct StartFlags {
     pub(crate) targets: Targets,
 }
 
-/// `stop`.
+// `stop`.
 #[derive(Debug, Args)]
 pub(crate) struct StopFlags {
     /// Seconds until they are killed; the default is the container's own
@@ -49,7 +49,7 @@ pub(crate) struct StopFlags {
     pub(crate) targets: Targets,
 }
 
-/// `kill`.
+// `kill`.
 #[derive(Debug, Args)]
 pub(crate) struct KillFlags {
     /// Signal by name or number
@@ -62,7 +62,7 @@ pub(crate) struct KillFlags {
     pub(crate) targets: Targets,
 }
 
-/// `update`.
+// `update`.
 #[derive(Debug, Args)]
 pub(crate) struct UpdateFlags {
     #[command(flatten)]
@@ -71,7 +71,7 @@ pub(crate) struct UpdateFlags {
     pub(crate) targets: Targets,
 }
 
-/// `rm`.
+// `rm`.
 #[derive(Debug, Args)]
 pub(crate) struct RemoveFlags {
     /// Kill those that run
@@ -92,7 +92,7 @@ pub(crate) enum Condition {
     Removed,
 }
 
-/// `wait`.
+// `wait`.
 #[derive(Debug, Args)]
 pub(crate) struct WaitFlags {
     /// What to wait for
@@ -102,7 +102,7 @@ pub(crate) struct WaitFlags {
     pub(crate) targets: Targets,
 }
 
-/// `exec`.
+// `exec`.
 #[derive(Debug, Args)]
 pub(crate) struct ExecFlags {
     /// Connect standard input
@@ -134,7 +134,7 @@ pub(crate) struct ExecFlags {
     pub(crate) command: Vec<String>,
 }
 
-/// `attach`.
+// `attach`.
 #[derive(Debug, Args)]
 pub(crate) struct AttachFlags {
     /// Leave standard input alone

@@ -7,7 +7,7 @@ use clap::{ArgAction, Args};
 use super::container::UntilFlag;
 use super::resources::ResourceFlags;
 
-/// `run`.
+// `run`.
 #[derive(Debug, Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct RunFlags {
@@ -26,7 +26,7 @@ pub(crate) struct RunFlags {
     pub(crate) create: CreateFlags,
 }
 
-/// `create`.
+// `create`.
 #[derive(Debug, Args)]
 #[command(disable_help_flag = true)]
 pub(crate) struct Alone {
@@ -37,7 +37,7 @@ pub(crate) struct Alone {
     pub(crate) create: CreateFlags,
 }
 
-/// What a container is to be.
+// What a container is to be.
 #[derive(Debug, Default, Args)]
 pub(crate) struct CreateFlags {
     /// Keep standard input open and connect it
@@ -106,11 +106,11 @@ pub(crate) struct CreateFlags {
     pub(crate) resources: ResourceFlags,
 
     /// Image, then the program and its arguments
-    #[arg(required = true, trailing_var_arg = true, value_names = ["IMAGE", "ARG"])]
+    #[arg(required = true, trailing_var_arg = true, value_names = ["IMAGE", "ARG"], help_heading = "Arguments")]
     pub(crate) command: Vec<String>,
 }
 
-/// Mounts and devices.
+// Mounts and devices.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "File system")]
 pub(crate) struct FilesystemFlags {
@@ -140,7 +140,7 @@ pub(crate) struct FilesystemFlags {
     pub(crate) readonly_paths: Vec<String>,
 }
 
-/// Namespaces and what is in them.
+// Namespaces and what is in them.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Namespaces")]
 pub(crate) struct NamespaceFlags {
@@ -188,7 +188,7 @@ pub(crate) struct NamespaceFlags {
     pub(crate) sysctls: Vec<String>,
 }
 
-/// What processes may do.
+// What processes may do.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Security")]
 pub(crate) struct SecurityFlags {

@@ -6,7 +6,6 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::{ListOutputFlag, OutputFlag};
 
-/// The verbs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImageCommand {
     /// Take in an archive or an OCI image layout
@@ -34,7 +33,7 @@ pub(crate) enum FormatFlag {
     Docker,
 }
 
-/// `image import`.
+// `image import`.
 #[derive(Debug, Args)]
 pub(crate) struct ImportFlags {
     /// Name for the image; needed for a root file system
@@ -52,7 +51,7 @@ pub(crate) struct ImportFlags {
     pub(crate) path: PathBuf,
 }
 
-/// What an image made from a root file system says about its containers.
+// What an image made from a root file system says about its containers.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "For a root file system")]
 pub(crate) struct ImageConfigFlags {
@@ -79,7 +78,7 @@ pub(crate) struct ImageConfigFlags {
     pub(crate) labels: Vec<String>,
 }
 
-/// `image ls`.
+// `image ls`.
 #[derive(Debug, Args)]
 pub(crate) struct ImageListFlags {
     /// Only ids
@@ -95,7 +94,7 @@ pub(crate) struct ImageListFlags {
     pub(crate) name: Option<String>,
 }
 
-/// `image inspect`.
+// `image inspect`.
 #[derive(Debug, Args)]
 pub(crate) struct ImageInspectFlags {
     #[command(flatten)]
@@ -105,7 +104,7 @@ pub(crate) struct ImageInspectFlags {
     pub(crate) images: Vec<String>,
 }
 
-/// `image rm`.
+// `image rm`.
 #[derive(Debug, Args)]
 pub(crate) struct ImageRemoveFlags {
     /// References, digests or prefixes of digests

@@ -53,8 +53,10 @@ pub(crate) struct Connection {
     pub(crate) tls_key: Option<PathBuf>,
 }
 
-/// The verbs.
+/// The verbs. Their flags are made when a verb is used: a hundred of them cost more than the rest of a start. So the
+/// types of their flags have no doc comments: made last, they would replace the verbs' descriptions.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub(crate) enum Command {
     /// Create a container and start it
     Run(Box<RunFlags>),
@@ -118,7 +120,7 @@ impl Command {
     }
 }
 
-/// Format of an answer that is one thing.
+// Format of an answer that is one thing.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct OutputFlag {
     /// Format of the answer
@@ -126,7 +128,7 @@ pub(crate) struct OutputFlag {
     pub(crate) output: Option<DataFormat>,
 }
 
-/// Format of an answer that is a list.
+// Format of an answer that is a list.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct ListOutputFlag {
     /// Format of the list; the default is a table
@@ -205,6 +207,20 @@ mod tests {
     #[test]
     fn the_flags_are_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn each_verb_describes_itself_in_its_help_as_in_the_list() {
+        fn check(list: &clap::Command) {
+            for verb in list.get_subcommands().filter(|verb| verb.get_name() != "help") {
+                let about = verb.get_about().map(ToString::to_string).unwrap_or_default();
+                let mut built = verb.clone();
+                built.build();
+                assert_eq!(built.get_about().map(ToString::to_string), Some(about), "{}", verb.get_name());
+                check(&built);
+            }
+        }
+        check(&Cli::command());
     }
 
     #[test]

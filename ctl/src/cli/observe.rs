@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 
 use super::{ListOutputFlag, OutputFlag};
 
-/// `ps`.
+// `ps`.
 #[derive(Debug, Args)]
 pub(crate) struct PsFlags {
     /// Show those that do not run, too
@@ -38,7 +38,7 @@ pub(crate) enum InspectType {
     Image,
 }
 
-/// `inspect`.
+// `inspect`.
 #[derive(Debug, Args)]
 pub(crate) struct InspectFlags {
     /// Look for these alone; the default is a container and, if there is none, an image
@@ -51,7 +51,7 @@ pub(crate) struct InspectFlags {
     pub(crate) names: Vec<String>,
 }
 
-/// `logs`.
+// `logs`.
 #[derive(Debug, Args)]
 pub(crate) struct LogsFlags {
     /// Go on until the container ends
@@ -79,7 +79,7 @@ pub(crate) struct LogsFlags {
     pub(crate) container: String,
 }
 
-/// `stats`.
+// `stats`.
 #[derive(Debug, Args)]
 pub(crate) struct StatsFlags {
     /// Show one frame and end
@@ -98,7 +98,7 @@ pub(crate) struct StatsFlags {
     pub(crate) containers: Vec<String>,
 }
 
-/// `version`.
+// `version`.
 #[derive(Debug, Args)]
 pub(crate) struct VersionFlags {
     /// Only this program's, without asking the agent

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-/// Limits of a container.
+// Limits of a container.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Limits")]
 pub(crate) struct ResourceFlags {

@@ -46,11 +46,12 @@ pub(crate) async fn in_foreground(client: &Client, what: Foreground, mut signals
     let before = |error| Failure { error, started: false };
     let after = |error| Failure { error, started: true };
     let window = what.terminal.then(WindowChanges::watch).transpose().map_err(before)?;
-    let raw = (what.terminal && what.stdin && stdin_is_terminal()).then(RawMode::enter).transpose().map_err(before)?;
-    if raw.is_some() && !what.sig_proxy {
+    let interactive = what.terminal && what.stdin && stdin_is_terminal();
+    if interactive && !what.sig_proxy {
         // They end the command, but the terminal must be restored first.
         signals = Signals::catch().map_err(before)?;
     }
+    let raw = interactive.then(RawMode::enter).transpose().map_err(before)?;
     let peer = AttachPeer { containers: client.containers(), container: what.container.clone() };
     let start = AttachRequest {
         message: Some(attach_request::Message::Start(AttachStart {

@@ -2,10 +2,12 @@
 
 use std::collections::VecDeque;
 use std::future::pending;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hull_proto::v1::{ExitStatus, TerminalSize};
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, Streaming};
 
@@ -19,6 +21,9 @@ use crate::error::{Error, Result};
 const QUEUE: usize = 8;
 /// How often SIGINT or SIGTERM is passed on before it ends the command itself.
 const PATIENCE: u32 = 2;
+/// How long a program may take to end after the caller's terminal has gone.
+const HANG_UP: Duration = Duration::from_secs(2);
+const SIGHUP: i32 = 1;
 const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;
 
@@ -102,6 +107,8 @@ pub(crate) struct Session<P: Peer> {
     outbox: VecDeque<P::Request>,
     /// How often the caller has asked for an end.
     asked: u32,
+    /// When to leave, once there is no caller any more.
+    leave_at: Option<Instant>,
 }
 
 /// What happens next in a conversation.
@@ -113,6 +120,7 @@ enum Event {
     Typed(Option<Bytes>),
     Signal(i32),
     Window,
+    Abandoned,
 }
 
 impl<P: Peer> Session<P> {
@@ -130,43 +138,59 @@ impl<P: Peer> Session<P> {
             }
         };
         let responses = signals.hold(opening).await??;
-        Ok(Self { peer, requests, responses, outbox: VecDeque::new(), asked: 0 })
+        Ok(Self { peer, requests, responses, outbox: VecDeque::new(), asked: 0, leave_at: None })
     }
 
     /// Carries everything until the program ends or the caller leaves.
     pub(crate) async fn run(mut self, mut streams: Streams, mut signals: Signals) -> Result<Ending> {
         let writer = Writer::spawn()?;
+        let ending = self.carry(&writer, &mut streams, &mut signals).await;
+        if let Err(Error::Interrupted(_)) = ending {
+            return ending;
+        }
+        // What the program wrote is the caller's, however slowly it is read, and even if the call broke off; a signal
+        // ends the wait.
+        tokio::select! {
+            written = writer.finish() => written.and(ending),
+            number = signals.next() => Err(Error::Interrupted(number)),
+        }
+    }
+
+    async fn carry(&mut self, writer: &Writer, streams: &mut Streams, signals: &mut Signals) -> Result<Ending> {
         let mut typed = if streams.stdin { Some(read_stdin()?) } else { None };
         let mut unwritten: Option<(Sink, Bytes)> = None;
-        let ending = loop {
-            match self.next(&writer, &mut unwritten, &mut typed, &mut streams, &mut signals).await? {
+        loop {
+            match self.next(writer, &mut unwritten, &mut typed, streams, signals).await? {
                 Event::Response(Some(Output::Stdout(bytes))) => unwritten = Some((Sink::Stdout, bytes)),
                 Event::Response(Some(Output::Stderr(bytes))) => unwritten = Some((Sink::Stderr, bytes)),
-                Event::Response(Some(Output::Exit(exit))) => break Ending::Exited(exit),
+                Event::Response(Some(Output::Exit(exit))) => return Ok(Ending::Exited(exit)),
                 Event::Response(Some(Output::Started | Output::Unknown)) | Event::Written | Event::Sent => {}
                 Event::Response(None) => return Err(Error::new("the agent ended the call before the program ended")),
-                Event::WriteFailed => {
-                    writer.finish().await?;
-                    return Err(Error::BrokenPipe);
-                }
+                // A terminal that has gone; what is written for it is dropped.
+                Event::WriteFailed if streams.raw.is_some() => self.hang_up(),
+                Event::WriteFailed => return Err(Error::BrokenPipe),
                 Event::Typed(bytes) => {
                     if bytes.is_none() {
                         typed = None;
+                        // Raw terminals do not end, they go.
+                        if streams.raw.is_some() {
+                            self.hang_up();
+                        }
                     }
-                    if self.take(bytes, &mut streams) {
-                        break Ending::Detached;
+                    if self.take(bytes, streams) {
+                        return Ok(Ending::Detached);
                     }
                 }
-                Event::Signal(number) => self.signal(number, &streams)?,
+                Event::Signal(number) => self.signal(number, streams)?,
+                Event::Abandoned => return Err(Error::Interrupted(SIGHUP)),
                 Event::Window => self.outbox.extend(terminal_size().map(|size| P::request(Input::Resize(size)))),
             }
-        };
-        // What the program wrote is the caller's, however slowly it is read; a signal ends the wait.
-        tokio::select! {
-            written = writer.finish() => written?,
-            number = signals.next() => return Err(Error::Interrupted(number)),
         }
-        Ok(ending)
+    }
+
+    /// There is no caller any more. SIGHUP, which tells the program, may be still to come.
+    fn hang_up(&mut self) {
+        self.leave_at.get_or_insert_with(|| Instant::now() + HANG_UP);
     }
 
     /// Waits for whichever comes first. Neither direction waits for the other: output is not read while the last of it
@@ -182,6 +206,7 @@ impl<P: Peer> Session<P> {
         tokio::select! {
             number = signals.next() => Ok(Event::Signal(number)),
             () = changed(&mut streams.window) => Ok(Event::Window),
+            () = reached(self.leave_at) => Ok(Event::Abandoned),
             room = writer.room(), if unwritten.is_some() => match (room, unwritten.take()) {
                 (Some(room), Some(piece)) => {
                     room.send(piece);
@@ -241,6 +266,13 @@ impl<P: Peer> Session<P> {
 
 fn failed_start(exit: &ExitStatus) -> Error {
     Error::Failed { message: exit.error.clone(), code: u8::try_from(exit.code).ok(), status: None }
+}
+
+async fn reached(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => pending().await,
+    }
 }
 
 async fn changed(window: &mut Option<WindowChanges>) {

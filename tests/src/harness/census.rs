@@ -149,10 +149,8 @@ fn belongs(pid: i32, dir: &str, scope: &Scope) -> Option<String> {
         return Some("in the agent's network namespace".into());
     }
     let (_, _, name) = host::stat(pid)?;
-    if name.starts_with("hull") {
-        if contains(&host::text(format!("/proc/{pid}/cmdline")), dir) || has_open(pid, dir) {
-            return Some("works in the agent's directory".into());
-        }
+    if name.starts_with("hull") && (contains(&host::text(format!("/proc/{pid}/cmdline")), dir) || has_open(pid, dir)) {
+        return Some("works in the agent's directory".into());
     }
     None
 }

@@ -109,6 +109,18 @@ impl LayerMounts {
         Ok(())
     }
 
+    /// Unmounts everything, for an agent that ends and has no container left: what lingers has no user.
+    ///
+    /// # Errors
+    /// `System` if one cannot be unmounted.
+    pub(crate) fn clear(&self) -> Result<()> {
+        let layers: Vec<_> = lock(&self.shared.layers).values().cloned().collect();
+        for layer in layers {
+            lock(&layer).users = 0;
+        }
+        self.sweep()
+    }
+
     fn layer(&self, name: &str) -> Arc<Mutex<Layer>> {
         Arc::clone(lock(&self.shared.layers).entry(name.to_owned()).or_default())
     }

@@ -40,7 +40,7 @@ use registry::Registry;
 
 pub(crate) use import::{ArchiveFormat, ImportOptions, Progress};
 pub(crate) use layers::LayerMounts;
-pub(crate) use record::{Image, ImageConfig, Layer};
+pub(crate) use record::{Image, ImageConfig};
 pub(crate) use registry::Lease;
 pub(crate) use remove::Removed;
 

@@ -76,11 +76,6 @@ impl Reference {
     pub(crate) fn digest(&self) -> Option<&str> {
         self.digest.as_deref()
     }
-
-    /// The reference without its digest; `None` if only the digest says which image of the name it means.
-    pub(crate) fn tagged(&self) -> Option<Self> {
-        self.tag.as_ref().map(|_| Self { digest: None, ..self.clone() })
-    }
 }
 
 impl fmt::Display for Reference {
@@ -195,8 +190,6 @@ mod tests {
         assert_eq!(normal(&format!("busybox:1@{digest}")), format!("docker.io/library/busybox:1@{digest}"));
         let pinned = Reference::parse(&format!("busybox:1@{digest}")).unwrap();
         assert_eq!(pinned.digest(), Some(digest.as_str()));
-        assert_eq!(pinned.tagged().unwrap().to_string(), "docker.io/library/busybox:1");
-        assert_eq!(Reference::parse(&format!("busybox@{digest}")).unwrap().tagged(), None);
     }
 
     #[test]

@@ -30,13 +30,6 @@ pub(crate) struct Lease {
     registry: Registry,
 }
 
-impl Lease {
-    /// The image.
-    pub(crate) fn image(&self) -> &Arc<Image> {
-        &self.image
-    }
-}
-
 impl Drop for Lease {
     fn drop(&mut self) {
         count_down(&mut self.registry.state().leases, &self.image.digest);

@@ -212,7 +212,8 @@ impl Containers {
         let id = self.get(reference)?.id.clone();
         let store = self.context.store.clone();
         super::container::blocking(move || {
-            Ok(store.get(Table::Specs, &id)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+            let json = store.get(Table::Specs, &id)?;
+            json.map(|bytes| spec::for_display(&String::from_utf8_lossy(&bytes))).transpose()
         })
         .await
     }
@@ -266,7 +267,7 @@ impl Containers {
         }
         let context = Arc::clone(&self.context);
         let settled = super::container::blocking(move || {
-            context.layers.sweep()?;
+            context.layers.clear()?;
             context.cgroups.remove_parent()
         });
         if let Err(error) = settled.await {

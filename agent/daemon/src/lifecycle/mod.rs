@@ -18,9 +18,9 @@ mod spec;
 mod state;
 mod userns;
 
-pub(crate) use containers::{Containers, Created, WaitCondition};
+pub(crate) use containers::{Containers, WaitCondition};
 pub(crate) use context::{Context, Host};
-pub(crate) use record::{Exit, StepTime, View};
+pub(crate) use record::{Exit, View};
 pub(crate) use security::seccomp::SeccompCache;
 pub(crate) use session::{AttachConfig, Control, Session};
 pub(crate) use state::State;

@@ -39,14 +39,6 @@ impl Dirs {
         Ok(dirs)
     }
 
-    pub(crate) fn data(&self) -> &Path {
-        &self.data
-    }
-
-    pub(crate) fn run(&self) -> &Path {
-        &self.run
-    }
-
     fn data_containers(&self) -> PathBuf {
         self.data.join("containers")
     }

@@ -6,3 +6,4 @@ pub(crate) mod features;
 pub(crate) mod memfd;
 pub(crate) mod shim;
 pub(crate) mod stdio;
+pub(crate) mod watched;

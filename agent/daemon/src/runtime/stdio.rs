@@ -7,25 +7,25 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use nix::fcntl::OFlag;
-use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::error::{Error, Result};
+use crate::runtime::watched::{self, Watched};
 
 /// Makes a descriptor non-blocking and watches it.
-fn watch(fd: OwnedFd) -> Result<Arc<AsyncFd<OwnedFd>>> {
+fn watch(fd: OwnedFd) -> Result<Arc<Watched>> {
     rustix::io::ioctl_fionbio(&fd, true)
         .map_err(|errno| Error::io("making a pipe non-blocking", &io::Error::from(errno)))?;
-    AsyncFd::new(fd).map(Arc::new).map_err(|error| Error::io("watching a pipe", &error))
+    watched::watch(fd).map(Arc::new).map_err(|error| Error::io("watching a pipe", &error))
 }
 
 /// Where a process's standard input is written. Dropping it closes a pipe; a terminal stays open for its output.
 #[derive(Debug)]
-pub(crate) struct Input(Arc<AsyncFd<OwnedFd>>);
+pub(crate) struct Input(Arc<Watched>);
 
 /// Where a process's output is read.
 #[derive(Debug)]
-pub(crate) struct Output(Arc<AsyncFd<OwnedFd>>);
+pub(crate) struct Output(Arc<Watched>);
 
 /// A pipe for input: the other process's end and ours.
 pub(crate) fn input_pipe() -> Result<(OwnedFd, Input)> {
@@ -63,7 +63,7 @@ impl Output {
 
 /// The size of a terminal.
 #[derive(Debug, Clone)]
-pub(crate) struct TerminalSize(Arc<AsyncFd<OwnedFd>>);
+pub(crate) struct TerminalSize(Arc<Watched>);
 
 impl TerminalSize {
     /// Sets it; the process gets SIGWINCH.

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use http_body::{Body as _, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
-use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Bytes, Service, http};
+use tonic::{Code, Status};
 use tower::Layer;
 
 use super::status::from_transport;
@@ -80,7 +80,9 @@ where
 /// An answer that the transport made itself, e.g. to a request that is too large, in hull's codes.
 fn in_our_codes(answer: http::Response<Body>) -> http::Response<Body> {
     match Status::from_header_map(answer.headers()) {
-        Some(status) if status.code() == tonic::Code::OutOfRange => from_transport(status).into_http(),
+        Some(status) if matches!(status.code(), Code::OutOfRange | Code::Unimplemented) => {
+            from_transport(status).into_http()
+        }
         _ => answer,
     }
 }

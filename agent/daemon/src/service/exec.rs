@@ -6,7 +6,6 @@
 //! then the call ends as soon as the output is silent for 100 ms, or after 1 MiB (the most a pipe can hold), whichever
 //! comes first.
 
-use std::future::Future;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -260,19 +259,17 @@ fn unless_ended(done: Result<()>) -> Result<()> {
 }
 
 /// Writes the queue to standard input and closes it at the queue's end. Never returns.
-fn write(stdin: Option<Input>, mut queue: mpsc::Receiver<Bytes>) -> impl Future<Output = Status> {
-    async move {
-        if let Some(mut stdin) = stdin {
-            while let Some(data) = queue.recv().await {
-                // EPIPE: the process has closed its end, as it may.
-                if stdin.write_all(&data).await.is_err() {
-                    break;
-                }
+async fn write(stdin: Option<Input>, mut queue: mpsc::Receiver<Bytes>) -> Status {
+    if let Some(mut stdin) = stdin {
+        while let Some(data) = queue.recv().await {
+            // EPIPE: the process has closed its end, as it may.
+            if stdin.write_all(&data).await.is_err() {
+                break;
             }
         }
-        drop(queue);
-        std::future::pending().await
     }
+    drop(queue);
+    std::future::pending().await
 }
 
 fn stdin(data: Bytes) -> Result<Incoming> {

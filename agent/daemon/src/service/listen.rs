@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,7 +10,6 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, socket};
-use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{Gid, Group, chown};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -74,7 +73,7 @@ pub(crate) struct Listener {
 
 #[derive(Debug)]
 enum Socket {
-    Unix(UnixListener, SocketFile),
+    Unix { listener: UnixListener, _file: SocketFile },
     Tcp(TcpListener),
 }
 
@@ -124,10 +123,10 @@ async fn bind_unix(path: &Path, SocketMode(mode): SocketMode, group: Option<&str
     let _ = std::fs::remove_file(&temporary);
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None).map_err(failed)?;
-    // The mode that the socket's file will have, whatever the umask is.
-    fchmod(&socket, Mode::from_bits_truncate(mode)).map_err(failed)?;
     nix::sys::socket::bind(socket.as_raw_fd(), &UnixAddr::new(&temporary).map_err(failed)?).map_err(failed)?;
     let mut file = SocketFile(temporary);
+    let permitted = std::fs::set_permissions(&file.0, std::fs::Permissions::from_mode(mode));
+    permitted.map_err(|error| Error::io("setting the socket's mode", &error))?;
     if let Some(group) = group {
         chown(&file.0, None, Some(group_id(group)?)).map_err(failed)?;
     }
@@ -137,7 +136,7 @@ async fn bind_unix(path: &Path, SocketMode(mode): SocketMode, group: Option<&str
     let renamed = std::fs::rename(&file.0, path);
     renamed.map_err(|error| Error::io(format_args!("renaming the socket to {}", path.display()), &error))?;
     file.0 = path.to_owned();
-    Ok(Socket::Unix(listener, file))
+    Ok(Socket::Unix { listener, _file: file })
 }
 
 /// A socket that no one listens on is left from a crash; anything else is not hull's to replace.
@@ -195,7 +194,7 @@ impl Listener {
 
     async fn accept(&self) -> io::Result<Stream> {
         match &self.socket {
-            Socket::Unix(listener, _) => listener.accept().await.map(|(stream, _)| Stream::Unix(stream)),
+            Socket::Unix { listener, .. } => listener.accept().await.map(|(stream, _)| Stream::Unix(stream)),
             Socket::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
                 stream.set_nodelay(true)?;

@@ -42,7 +42,8 @@ impl From<Error> for Status {
 /// What the transport says about a message that it did not take (too large, broken stream), in hull's codes.
 pub(crate) fn from_transport(status: Status) -> Status {
     match status.code() {
-        Code::OutOfRange => Error::new(Reason::LimitExceeded, status.message()).into(),
+        Code::OutOfRange => Error::new(Reason::LimitExceeded, status.message().trim_start_matches("Error, ")).into(),
+        Code::Unimplemented if status.message().is_empty() => Status::unimplemented("this agent has no such method"),
         _ => status,
     }
 }

@@ -17,5 +17,5 @@ mod subscription;
 mod tests;
 
 pub(crate) use hub::{Selector, StatsHub};
-pub(crate) use sample::{CpuStats, DeviceIo, IoStats, MemoryStats, PidsStats, Sample, Usage};
-pub(crate) use subscription::{Frame, Subscription};
+pub(crate) use sample::{CpuStats, DeviceIo, MemoryStats, PidsStats, Sample};
+pub(crate) use subscription::Subscription;

@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures_util::stream::{self, Stream};
 use tokio::sync::Notify;
 
 use super::hub::Shared;
@@ -79,14 +78,6 @@ impl Subscription {
             }
             self.slot.changed.notified().await;
         }
-    }
-
-    /// The frames as a stream.
-    pub(crate) fn into_stream(self) -> impl Stream<Item = Frame> + Send {
-        stream::unfold(self, |mut subscription| async move {
-            let frame = subscription.next().await?;
-            Some((frame, subscription))
-        })
     }
 }
 

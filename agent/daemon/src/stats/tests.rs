@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use super::{Frame, Selector, StatsHub, Subscription};
+use super::subscription::Frame;
+use super::{Selector, StatsHub, Subscription};
 use crate::error::Reason;
 use crate::lifecycle::config::Resources;
 use crate::runtime::cgroup::{CgroupManager, CgroupMode, StatDirs, Version};

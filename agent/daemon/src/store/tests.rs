@@ -20,11 +20,11 @@ fn what_was_committed_is_seen_at_once_and_after_reopening() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("hull.redb");
     let store = Store::open(&path).unwrap();
-    store.commit_blocking(vec![put(Table::Containers, "a", b"1"), put(Table::Containers, "b", b"2")]).unwrap();
-    store.commit_blocking(vec![put(Table::Containers, "a", b"3"), put(Table::Images, "a", b"other table")]).unwrap();
-    store.commit_blocking(vec![delete(Table::Containers, "b"), delete(Table::Containers, "never there")]).unwrap();
+    commit(&store, vec![put(Table::Containers, "a", b"1"), put(Table::Containers, "b", b"2")]).unwrap();
+    commit(&store, vec![put(Table::Containers, "a", b"3"), put(Table::Images, "a", b"other table")]).unwrap();
+    commit(&store, vec![delete(Table::Containers, "b"), delete(Table::Containers, "never there")]).unwrap();
     store.commit_durable_blocking(vec![put(Table::Containers, "c", b"")]).unwrap();
-    store.commit_blocking(vec![put(Table::Containers, "d", b"4")]).unwrap();
+    commit(&store, vec![put(Table::Containers, "d", b"4")]).unwrap();
     let expected = rows(&[("a", b"3"), ("c", b""), ("d", b"4")]);
     assert_eq!(store.scan(Table::Containers).unwrap(), expected);
     drop(store);
@@ -42,7 +42,7 @@ async fn commits_side_by_side_all_arrive() {
         let store = store.clone();
         tokio::spawn(async move {
             let write = vec![put(Table::Specs, &format!("{n:03}"), b"x")];
-            if n % 50 == 0 { store.commit_durable(write).await } else { store.commit(write).await }
+            if n % 50 == 0 { store.commit_durable_blocking(write) } else { store.commit(write).await }
         })
     });
     for task in tasks.collect::<Vec<_>>() {
@@ -105,7 +105,7 @@ fn a_damaged_database_is_set_aside() {
 fn values_above_the_bound_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("hull.redb")).unwrap();
-    let error = store.commit_blocking(vec![put(Table::Images, "a", &vec![0; VALUE_MAX + 1])]).unwrap_err();
+    let error = commit(&store, vec![put(Table::Images, "a", &vec![0; VALUE_MAX + 1])]).unwrap_err();
     assert_eq!(error.reason, Reason::LimitExceeded);
 }
 
@@ -122,7 +122,7 @@ fn victim() {
             put(Table::Containers, &format!("{number:08}"), &number.to_le_bytes()),
             put(Table::Tombstones, "last", &number.to_le_bytes()),
         ];
-        if number % 97 == 0 { store.commit_durable_blocking(writes) } else { store.commit_blocking(writes) }.unwrap();
+        if number % 97 == 0 { store.commit_durable_blocking(writes) } else { commit(&store, writes) }.unwrap();
         use std::io::Write as _;
         writeln!(std::io::stderr(), "{number}").unwrap();
     }
@@ -158,4 +158,9 @@ fn sigkill_loses_nothing_that_was_acknowledged() {
         let newest = containers.len() - 1;
         assert_eq!(store.scan(Table::Tombstones).unwrap(), rows(&[("last", &newest.to_le_bytes())]));
     }
+}
+
+/// A commit that only has to survive SIGKILL, from a test without a runtime.
+fn commit(store: &Store, writes: Vec<Write>) -> Result<()> {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(store.commit(writes))
 }

@@ -220,9 +220,9 @@ impl Monitor {
             if pid == self.pid {
                 self.ended = Some((code, signal));
             } else if let Some(index) = self.execs.iter().position(|exec| exec.pid == pid) {
-                let exec = self.execs.swap_remove(index);
+                let exec_id = self.execs.swap_remove(index).id;
                 let exit = exit::record(code, signal, signal == libc::SIGKILL && self.oom.has_come());
-                self.agent.tell(Event::ExecExited { exec_id: exec.id, exit });
+                self.agent.tell(Event::ExecExited { exec_id, exit });
             }
         }
     }

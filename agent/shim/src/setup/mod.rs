@@ -66,15 +66,10 @@ pub(crate) struct Container {
 /// of it.
 pub(crate) fn start(plan: &Plan, listener: OwnedFd) -> Result<Container> {
     let mut clock = Clock::since(nanos(ClockId::CLOCK_MONOTONIC));
-    if plan.version != PROTOCOL_VERSION {
-        return Err(refused(Step::Plan, format!("version {} instead of {PROTOCOL_VERSION}", plan.version)));
-    }
-    let mut program = Program::new(&plan.process)?;
-    clock.lap(Step::Plan);
     let run_dir = run_dir::open_directory(&plan.run_dir)?;
     let log = plan.log.as_ref().map(run_dir::open_log).transpose();
     clock.lap(Step::RunDir);
-    let running = log.and_then(|log| Ok((log, run(plan, &mut program, &mut clock)?)));
+    let running = log.and_then(|log| Ok((log, run(plan, &mut clock)?)));
     let (log, running) = running.inspect_err(|_| run_dir::remove_socket(&run_dir))?;
     let Running { child, child_times, streams, terminal, groups, mapped_root } = running;
     let mut times = clock.into_times();
@@ -101,7 +96,12 @@ struct Running {
     mapped_root: Option<(u32, u32)>,
 }
 
-fn run(plan: &Plan, program: &mut Program, clock: &mut Clock) -> Result<Running> {
+fn run(plan: &Plan, clock: &mut Clock) -> Result<Running> {
+    if plan.version != PROTOCOL_VERSION {
+        return Err(refused(Step::Plan, format!("version {} instead of {PROTOCOL_VERSION}", plan.version)));
+    }
+    let mut program = Program::new(&plan.process)?;
+    clock.lap(Step::Plan);
     let groups = cgroup::open_groups(&plan.cgroup)?;
     clock.lap(Step::DeviceFilter);
     let mapped_root = plan.namespaces.user.as_ref().map(mapped_root).transpose()?;
@@ -114,7 +114,7 @@ fn run(plan: &Plan, program: &mut Program, clock: &mut Clock) -> Result<Running>
     plan.namespaces.time.map(namespaces::set_time).transpose()?;
     clock.lap(Step::TimeNamespace);
     prepared.since = clock.last();
-    let Born { child, times: child_times, terminal } = make_init(plan, &prepared, &groups, program)?;
+    let Born { child, times: child_times, terminal } = make_init(plan, &prepared, &groups, &mut program)?;
     drop(prepared);
     match joined.leave().and_then(|()| adopt(plan, &child, terminal)) {
         Ok(terminal) => Ok(Running { child, child_times, streams, terminal, groups, mapped_root }),

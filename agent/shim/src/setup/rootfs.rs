@@ -40,7 +40,8 @@ fn by_descriptor(plan: &RootfsPlan, ids: Option<BorrowedFd<'_>>) -> Result<Optio
             Some(_) => layer(path, ids)?,
         };
         match overlay.set_fd(c"lowerdir+", layer.as_fd()) {
-            Err(Errno::EINVAL) if index == 0 => return Ok(None),
+            // Before 6.5 overlay takes no descriptors at all, from then to 6.13 none for layers.
+            Err(Errno::EOPNOTSUPP | Errno::EINVAL) if index == 0 => return Ok(None),
             set => set.at(step, format!("layer {path}"))?,
         }
         layers.push(layer);

@@ -4,12 +4,13 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use hull_wire::{DeviceNode, MountKind, MountPlan, Propagation, Step, mount_flags};
+use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
 use nix::libc;
 use nix::sys::stat::{SFlag, fstat};
 
 use super::root::file_type;
-use crate::failure::{At, Result, refused};
+use crate::failure::{At, Result, failed, refused};
 use crate::sys::mount::{Attributes, MOUNT_ATTR_ATIME, MOUNT_ATTR_IDMAP, c_string, clone_tree, set_attributes};
 
 /// What one mount of the plan takes from the host.
@@ -40,11 +41,13 @@ pub(crate) fn take(mount: &MountPlan, ids: Option<BorrowedFd<'_>>) -> Result<Sou
                 },
                 user_namespace: ids,
             };
-            let what = || match ids {
-                Some(_) => format!("{source} at {} with mapped ids", mount.target),
-                None => format!("{source} at {}", mount.target),
-            };
-            set_attributes(tree.as_fd(), attributes, *recursive).at(Step::Mount, what())?;
+            set_attributes(tree.as_fd(), attributes, *recursive).map_err(|errno| {
+                let why = match (errno, ids) {
+                    (Errno::EINVAL, Some(_)) => ": its file system takes no id map on this kernel",
+                    _ => "",
+                };
+                failed(Step::Mount, errno, &format!("{source} at {}{why}", mount.target))
+            })?;
             Ok(Source::Tree(tree))
         }
         MountKind::CgroupV1 { hierarchies, .. } => hierarchies

@@ -226,7 +226,8 @@ impl Container {
     }
 
     pub(crate) fn setup(&mut self, plan: &Plan, attach: Option<AttachPipes>, pipes: Vec<OwnedFd>) -> Outcome {
-        let mut fds = vec![memfd(&encode(plan).unwrap()), listening_socket(&Path::new(&plan.run_dir).join(SHIM_SOCKET))];
+        let mut fds =
+            vec![memfd(&encode(plan).unwrap()), listening_socket(&Path::new(&plan.run_dir).join(SHIM_SOCKET))];
         fds.extend(pipes);
         self.request(RequestBody::Setup { attach }, &fds).0
     }

@@ -1,14 +1,13 @@
 //! Waits for a log to grow.
 
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
 use rustix::fs::inotify;
-use tokio::io::unix::AsyncFd;
 
 use crate::error::{Error, Result};
+use crate::runtime::watched::{Watched, watch};
 
 /// How long to wait at most: finds a rotated log whose new file came after the old one's last event.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -21,7 +20,7 @@ const EVENTS: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct LogWatch {
     /// `None`: looked at every [`POLL`] instead.
-    inotify: Option<AsyncFd<OwnedFd>>,
+    inotify: Option<Watched>,
 }
 
 impl LogWatch {
@@ -43,7 +42,7 @@ impl LogWatch {
             Err(rustix::io::Errno::NOSPC) => return Ok(Self { inotify: None }),
             Err(errno) => return Err(failed(log, errno)),
         }
-        let inotify = AsyncFd::new(queue).map_err(|error| Error::io("watching a log", &error))?;
+        let inotify = watch(queue).map_err(|error| Error::io("watching a log", &error))?;
         Ok(Self { inotify: Some(inotify) })
     }
 

@@ -42,17 +42,6 @@ pub(crate) enum CgroupMode {
     Unified,
 }
 
-impl CgroupMode {
-    /// Its name, as shown to users.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Legacy => "legacy",
-            Self::Hybrid => "hybrid",
-            Self::Unified => "unified",
-        }
-    }
-}
-
 /// Makes, finds and removes the groups of containers below one parent.
 #[derive(Debug, Clone)]
 pub(crate) struct CgroupManager {

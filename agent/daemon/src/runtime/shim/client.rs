@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use hull_wire::{Event, ExitRecord, MAX_PACKET, Outcome, Report, Request, RequestBody};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, socket_with};
-use tokio::io::unix::AsyncFd;
 use tokio::sync::{oneshot, watch};
 
 use super::packet;
 use crate::error::{Error, Reason, Result};
+use crate::runtime::watched::{Watched, watch};
 
 /// What a shim answered, and the descriptors that came with it.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub(crate) enum Link {
 /// A connected shim. Dropping the last one closes the connection; the shim goes on.
 #[derive(Debug)]
 pub(crate) struct ShimClient {
-    socket: Arc<AsyncFd<OwnedFd>>,
+    socket: Arc<Watched>,
     next_seq: AtomicU64,
     waiting: Arc<Waiting>,
     link: watch::Receiver<Link>,
@@ -58,7 +58,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 impl ShimClient {
     /// Takes a connected socket over. Must be called within the runtime.
     pub(crate) fn new(socket: OwnedFd) -> Result<Arc<Self>> {
-        let socket = AsyncFd::new(socket).map_err(|error| Error::io("watching the shim's socket", &error))?;
+        let socket = watch(socket).map_err(|error| Error::io("watching the shim's socket", &error))?;
         let socket = Arc::new(socket);
         let waiting = Arc::new(Waiting::default());
         let (link_sender, link) = watch::channel(Link::Up);
@@ -120,11 +120,7 @@ impl ShimClient {
     /// Waits until the connection has ended, and says how.
     pub(crate) async fn ended(&self) -> Link {
         let mut link = self.link.clone();
-        let result = match link.wait_for(|link| *link != Link::Up).await {
-            Ok(link) => link.clone(),
-            Err(_closed) => Link::Lost,
-        };
-        result
+        link.wait_for(|link| *link != Link::Up).await.map_or(Link::Lost, |link| link.clone())
     }
 }
 
@@ -153,7 +149,7 @@ fn lost() -> Error {
     Error::new(Reason::ShimLost, "the container's shim is gone")
 }
 
-async fn read_reports(socket: Arc<AsyncFd<OwnedFd>>, waiting: Weak<Waiting>, link: watch::Sender<Link>) {
+async fn read_reports(socket: Arc<Watched>, waiting: Weak<Waiting>, link: watch::Sender<Link>) {
     let mut buffer = vec![0; 4096];
     let mut last = Link::Lost;
     loop {

@@ -9,10 +9,11 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
     recvmsg, sendmsg,
 };
-use tokio::io::unix::AsyncFd;
+
+use crate::runtime::watched::Watched;
 
 /// Sends one packet, waiting while the peer's queue is full.
-pub(super) async fn send(socket: &AsyncFd<OwnedFd>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub(super) async fn send(socket: &Watched, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     loop {
         let mut guard = socket.writable().await?;
         let sent = guard.try_io(|inner| {
@@ -31,7 +32,7 @@ pub(super) async fn send(socket: &AsyncFd<OwnedFd>, bytes: &[u8], fds: &[Borrowe
 }
 
 /// Receives one packet into `buffer`: its length (0: the peer is gone) and its descriptors, at most [`MAX_FDS`].
-pub(super) async fn receive(socket: &AsyncFd<OwnedFd>, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+pub(super) async fn receive(socket: &Watched, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
     loop {
         let mut guard = socket.readable().await?;
         let received = guard.try_io(|inner| {

@@ -40,7 +40,7 @@ pub(crate) fn image(image: &Image) -> v1::Image {
             .iter()
             .map(|layer| v1::Layer { diff_id: layer.diff_id.clone(), size: layer.size })
             .collect(),
-        size: image.layers.iter().map(|layer| layer.size).sum(),
+        size: image.size(),
     }
 }
 

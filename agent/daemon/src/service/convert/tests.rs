@@ -101,8 +101,8 @@ fn security() -> impl Strategy<Value = Security> {
     )
 }
 
-fn device(path: &String) -> Device {
-    Device { host_path: path.clone(), container_path: path.clone(), permissions: "r".into() }
+fn device(path: &str) -> Device {
+    Device { host_path: path.to_owned(), container_path: path.to_owned(), permissions: "r".into() }
 }
 
 fn rlimit((name, soft, hard): (String, u64, u64)) -> Rlimit {
@@ -136,7 +136,7 @@ fn container() -> impl Strategy<Value = ContainerConfig> {
                 searches: args.clone(),
                 options: env.clone(),
             }),
-            devices: list.iter().map(device).collect(),
+            devices: list.iter().map(|path| device(path)).collect(),
             name,
             entrypoint: list,
             args,

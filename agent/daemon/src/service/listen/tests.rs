@@ -1,5 +1,3 @@
-use std::os::unix::fs::PermissionsExt as _;
-
 use super::*;
 
 async fn bound(path: &Path, mode: u32) -> Result<Listener> {

@@ -10,7 +10,6 @@ use oci_spec::runtime::{
 use serde::{Deserialize, Deserializer};
 use syscalls::Sysno;
 
-use crate::error::{Error, Reason};
 use crate::lifecycle::security::capabilities;
 
 /// The native architecture as profiles' `arches` name it (Go's names), and as `architectures` do.
@@ -29,24 +28,6 @@ pub(crate) struct Conditions {
     pub(crate) capabilities: u64,
     /// Kernel version, major and minor.
     pub(crate) kernel: (u32, u32),
-}
-
-impl Conditions {
-    /// Version of this kernel, major and minor.
-    pub(crate) fn host_kernel() -> Result<(u32, u32), Error> {
-        let names = nix::sys::utsname::uname().map_err(|errno| Error::os("asking for the kernel's version", errno))?;
-        let release = names.release().to_string_lossy();
-        let number = |text: Option<&str>| {
-            let text = text?;
-            let digits =
-                text.find(|letter: char| !letter.is_ascii_digit()).map_or(text, |end| text.get(..end).unwrap_or(text));
-            digits.parse().ok()
-        };
-        let mut parts = release.split('.');
-        number(parts.next())
-            .zip(number(parts.next()))
-            .ok_or_else(|| Error::new(Reason::System, format!("the kernel's release {release:?} has no version")))
-    }
 }
 
 /// A profile, checked.
