@@ -29,8 +29,11 @@ shim: # Static, small programs: the shim, and the probe that the tests run insid
 demo: ## Show a container's life from image to removal
 	deploy/demo
 
+# Tests are built fast, not to be fast. The option is the compiler's alone: dependencies are those of the release build.
+TEST_BUILD := --config 'profile.release.package.hull-tests.opt-level=0'
+
 test: deps build ## Run every test on this machine's kernel
-	$(CARGO) test --locked --release --workspace -- --test-threads=4
+	$(CARGO) test --locked --release $(TEST_BUILD) --workspace -- --test-threads=4
 
 test-vm: build ## Run the black-box suite in a virtual machine with Debian's kernel and pure cgroup v2
 	@tests/scripts/deps vm

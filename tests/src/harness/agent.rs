@@ -54,7 +54,7 @@ impl Agent {
     /// If it does not.
     pub fn start(options: AgentOptions) -> Self {
         let name = format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        let dir = Path::new("/tmp").join(format!("ht{name}"));
+        let dir = Path::new("/tmp").join(format!("hull-test-{name}"));
         fs::create_dir(&dir).expect("creating the agent's directory");
         let cgroup = format!("/hull-test-{name}");
         let agent = Self { dir, cgroup, options, state: Mutex::default() };
@@ -151,7 +151,7 @@ impl Agent {
 
     /// Directory of sockets and mounts.
     pub fn run_dir(&self) -> PathBuf {
-        self.dir.join("r")
+        self.dir.join("run")
     }
 
     /// A directory for the test's own files; gone with the agent.

@@ -158,7 +158,8 @@ fn belongs(pid: i32, dir: &str, scope: &Scope) -> Option<String> {
 /// Whether a shim serves no container yet: it is in no container's group and has none of its files open.
 fn is_idle(pid: i32, dir: &str, scope: &Scope) -> bool {
     let groups = host::text(format!("/proc/{pid}/cgroup"));
-    !groups.contains(&format!("{}/", scope.cgroup)) && !has_open(pid, dir)
+    !groups.contains(&format!("{}/", scope.cgroup))
+        && !["data", "run"].iter().any(|name| has_open(pid, &format!("{dir}/{name}")))
 }
 
 /// Whether a process has a file below `dir` open.

@@ -301,10 +301,13 @@ impl Session {
         entries.iter().map(|entry| String::from_utf8_lossy(&entry.line).into_owned()).collect()
     }
 
-    /// Waits until a container has written a line that contains a text.
+    /// Waits until a line that contains a text is among the last that a container has written.
     pub async fn until_logged(&self, container: &str, text: &str) -> String {
+        let request = StreamLogsRequest { container: container.into(), tail: Some(50), ..StreamLogsRequest::default() };
         wait::until_async(&format!("{container} writes {text:?}"), || async {
-            self.log_lines(container).await.into_iter().find(|line| line.contains(text))
+            let entries = self.logs(request.clone()).await;
+            let mut lines = entries.iter().map(|entry| String::from_utf8_lossy(&entry.line).into_owned());
+            lines.find(|line| line.contains(text))
         })
         .await
     }

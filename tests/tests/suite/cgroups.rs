@@ -88,7 +88,7 @@ async fn every_process_is_in_the_container_s_groups_from_its_birth() {
     if host::is_pure_v2() {
         assert_eq!((inside, groups.lines().count()), (1, 1), "{groups}");
     } else {
-        for controller in ["memory", "pids", "cpu", "devices", "freezer"] {
+        for controller in ["memory", "pids", "cpu", "devices"] {
             let line = groups.lines().find(|line| {
                 line.split(':').nth(1).is_some_and(|names| names.split(',').any(|name| name == controller))
             });
@@ -243,7 +243,8 @@ async fn freezing_is_seen_in_the_kernel_s_files() {
     assert!(frozen == "FROZEN" || host::text(unified).contains("frozen 1"), "{frozen}");
     let resume = hull_proto::v1::ResumeContainerRequest { container: id.clone() };
     hull.clients.containers.clone().resume_container(resume).await.expect("ResumeContainer");
-    assert!(matches!(state().await.as_str(), "THAWED" | "0"));
+    assert_ne!(state().await, "FROZEN");
+    assert_eq!(hull.exec(&id, &["true"]).await.exit.code, 0);
 }
 
 #[tokio::test]

@@ -178,7 +178,7 @@ async fn every_process_of_a_container_ends_with_its_init() {
     let id = hull.run(hull.shell("sleep 1000 & sleep 1000 & echo started; sleep 1000")).await;
     hull.until_logged(&id, "started").await;
     let cgroup = hull.get(&id).await.cgroup_path;
-    let inside = wait::until("all run", || Some(host::cgroup_processes(&cgroup)).filter(|found| found.len() >= 4));
+    let inside = wait::until("all run", || Some(host::cgroup_processes(&cgroup)).filter(|found| found.len() >= 3));
     hull.stop(&id, Some(Duration::ZERO)).await;
     wait::until("all have ended", || inside.iter().all(|pid| !host::is_alive(*pid)).then_some(()));
 }
@@ -228,23 +228,14 @@ async fn a_paused_container_stands_still_and_goes_on() {
     // Nothing to wait for: this is the time in which nothing may happen.
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(hull.log_lines(&id).await.len(), frozen);
-    assert_error(
-        hull.clients.containers.clone().pause_container(pause()).await,
-        Code::FailedPrecondition,
-        "INVALID_STATE",
-        "",
-    );
+    // Again changes nothing: a scheduler may have lost the first answer.
+    hull.clients.containers.clone().pause_container(pause()).await.expect("PauseContainer again");
 
     let resume = ResumeContainerRequest { container: id.clone() };
     hull.clients.containers.clone().resume_container(resume.clone()).await.expect("ResumeContainer");
     assert_eq!(hull.state(&id).await, ContainerState::Running);
     wait::until_async("it ticks on", || async { (hull.log_lines(&id).await.len() > frozen).then_some(()) }).await;
-    assert_error(
-        hull.clients.containers.clone().resume_container(resume).await,
-        Code::FailedPrecondition,
-        "INVALID_STATE",
-        "",
-    );
+    hull.clients.containers.clone().resume_container(resume).await.expect("ResumeContainer again");
 }
 
 #[tokio::test]
