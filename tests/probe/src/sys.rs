@@ -147,8 +147,13 @@ pub fn block_and_take(signals: &[i32]) -> impl FnMut() -> Option<i32> + use<> {
         set
     };
     move || {
-        // SAFETY: `set` is initialised; the siginfo may be null.
-        let signal = unsafe { libc::sigwaitinfo(&raw const set, std::ptr::null_mut()) };
-        (signal > 0).then_some(signal)
+        loop {
+            // SAFETY: `set` is initialised; the siginfo may be null.
+            let signal = unsafe { libc::sigwaitinfo(&raw const set, std::ptr::null_mut()) };
+            // Being frozen and thawed interrupts the call.
+            if signal > 0 || io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+                return (signal > 0).then_some(signal);
+            }
+        }
     }
 }

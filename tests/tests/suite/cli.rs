@@ -148,7 +148,8 @@ async fn a_container_in_the_background_lives_through_all_verbs() {
     assert_eq!(hullctl(&hull, &["unpause", &name]).code, 0);
     assert_eq!(hullctl(&hull, &["update", "--memory", "128m", &name]).code, 0);
     assert_eq!(hull.get(&id).await.config.expect("config").resources.expect("resources").memory_max, Some(128 << 20));
-    assert_eq!(hullctl(&hull, &["exec", &name, "/bin/sh", "-c", "exit 9"]).code, 9);
+    let executed = hullctl(&hull, &["exec", &name, "/bin/sh", "-c", "exit 9"]);
+    assert_eq!(executed.code, 9, "{}", executed.error());
     assert_eq!(hullctl(&hull, &["stop", "-t", "5", &name]).ok(), name);
     assert_eq!(hullctl(&hull, &["wait", &name]).ok(), "7");
     let inspected = json(&hullctl(&hull, &["inspect", &name]).ok());

@@ -31,7 +31,7 @@ async fn what_is_written_stays_in_the_container() {
 
 #[tokio::test]
 async fn the_host_s_mount_table_does_not_grow_with_containers() {
-    let hull = Session::shared().await;
+    let hull = Session::own().await;
     hull.run(hull.probe(&["sleep"])).await;
     let count = || {
         host::text("/proc/self/mountinfo")

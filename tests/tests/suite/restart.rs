@@ -1,5 +1,7 @@
 //! The agent ends, by SIGKILL at any moment or by SIGTERM: containers run on, and the next agent knows everything.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hull_proto::v1::{
@@ -45,6 +47,7 @@ async fn containers_run_on_and_are_found_again() {
     assert_eq!(hull.stop(&id, None).await.code, 7);
     hull.remove(&id).await;
     hull.remove(&created).await;
+    hull.remove(&exited).await;
     hull.agent.assert_no_container_left();
 }
 
@@ -174,8 +177,11 @@ async fn killed_at_any_moment_the_agent_recovers_and_leaves_nothing() {
     for round in 0_u64..16 {
         let mut service = hull.clients.containers.clone();
         let config = hull.probe(&["sleep"]);
+        // The client connects again by itself: it must be told to end.
+        let killed = Arc::new(AtomicBool::new(false));
+        let ended = killed.clone();
         let load = tokio::spawn(async move {
-            loop {
+            while !ended.load(Ordering::Relaxed) {
                 let request =
                     CreateContainerRequest { config: Some(config.clone()), start: false, request_id: String::new() };
                 let Ok(created) = service.create_container(request).await else { return };
@@ -189,6 +195,7 @@ async fn killed_at_any_moment_the_agent_recovers_and_leaves_nothing() {
             }
         });
         tokio::time::sleep(wait::scaled(Duration::from_micros(1500 + 1700 * round))).await;
+        killed.store(true, Ordering::Relaxed);
         restart(&mut hull).await;
         wait::within("the load's end", load).await.expect("join");
         let all =
