@@ -33,7 +33,7 @@ struct Samples {
     peers: Vec<(Vec<f64>, Vec<f64>)>,
 }
 
-/// Everybody who takes turns. Dropped in this order: the agent is looked after from the namespace that it was started in.
+/// Everybody who takes turns.
 struct Contest {
     hidden: Option<WithoutUnified>,
     floor: Floor,
@@ -62,7 +62,13 @@ pub(crate) async fn measure(rounds: usize) -> Result<()> {
     if contest.hidden.is_some() {
         report.notes.push("the peers run without the version 2 hierarchy, which crun refuses on a hybrid host".into());
     }
-    report.publish()
+    report.publish()?;
+    let Contest { hidden, floor, peers: _, _groups: groups, node } = contest;
+    // First, for the agent is looked after from the namespace that it was started in.
+    drop(hidden);
+    drop((floor, groups));
+    node.close().await;
+    Ok(())
 }
 
 impl Contest {

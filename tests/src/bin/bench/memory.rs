@@ -41,7 +41,9 @@ pub(crate) async fn measure() -> Result<()> {
     remove_all(&node.client, &ids).await?;
     tokio::time::sleep(REST).await;
     report.figure("agent after their removal", "MB", pss_kib(node.agent.pid())? / 1024.0, Goal::None);
-    report.publish()
+    report.publish()?;
+    node.close().await;
+    Ok(())
 }
 
 /// Memory of the shim of each container: the parent of its init.

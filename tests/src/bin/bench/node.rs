@@ -1,12 +1,16 @@
 //! An agent of the benchmark's own, by the tests' harness, with the job's image in it.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use hull_proto::v1::ImportStart;
 use hull_tests::harness::{Agent, AgentOptions, Rootfs, connect, image};
 
 use crate::client::{Client, IMAGE};
 use crate::{Result, floor};
+
+/// Time for a connection to close.
+const CLOSING: Duration = Duration::from_millis(50);
 
 /// A running agent. When it is dropped, the harness removes everything and complains about what is left.
 #[derive(Debug)]
@@ -26,6 +30,12 @@ impl Node {
         let start = ImportStart { tags: vec![IMAGE.into()], ..Default::default() };
         image::import(&clients, start, rootfs(&state)?).await?;
         Ok(Self { client: Client::new(clients), agent, state })
+    }
+
+    /// Ends the agent, which waits for open connections: the runtime gets the time to close this one first.
+    pub(crate) async fn close(self) {
+        drop(self.client);
+        tokio::time::sleep(CLOSING).await;
     }
 
     /// The image's root file system as a directory, for those who do without images.

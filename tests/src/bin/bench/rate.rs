@@ -58,7 +58,9 @@ pub(crate) async fn measure(containers: usize) -> Result<()> {
     #[expect(clippy::cast_precision_loss, reason = "a count of failures")]
     report.figure("failed starts", "", failures.len() as f64, Goal::AtMost(0.0));
     report.notes.extend(failures.into_iter().take(5));
-    report.publish()
+    report.publish()?;
+    node.close().await;
+    Ok(())
 }
 
 async fn run_batch(client: &Client, level: usize, containers: usize) -> Result<Batch> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use hull_proto::v1::WaitCondition;
 use nix::sys::signal::{Signal, kill};
@@ -17,6 +18,8 @@ use crate::report::{Goal, Measure, Report};
 /// shims that were warm before strace came are missing in both.
 const FEW: u32 = 10;
 const MANY: u32 = 60;
+/// Time for the agent to come to rest.
+const REST: Duration = Duration::from_millis(500);
 /// System calls shown, the most frequent first.
 const SHOWN: usize = 20;
 
@@ -40,11 +43,15 @@ pub(crate) async fn measure() -> Result<()> {
     for (name, calls) in calls.into_iter().take(SHOWN) {
         report.measure(Measure::new(name, "calls", vec![calls]));
     }
-    report.publish()
+    report.publish()?;
+    node.close().await;
+    Ok(())
 }
 
 /// Calls by name during that many cycles.
 async fn count(node: &Node, cycles: u32) -> Result<BTreeMap<String, u32>> {
+    // Attaching to an agent that is just starting a warm shim would leave both waiting for each other.
+    tokio::time::sleep(REST).await;
     let table = node.state.join(format!("strace-{cycles}"));
     let pid = node.agent.pid();
     let mut strace = Command::new("strace");
