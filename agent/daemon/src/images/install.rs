@@ -31,7 +31,7 @@ pub(super) fn install(
     let diff_ids = unpacked.layers.iter().map(|layer| layer.diff_id.clone());
     let pins = {
         let _changes = shared.lock_changes();
-        shared.registry.pin(blobs.iter().cloned().chain(diff_ids).collect())
+        shared.catalog.pin(blobs.iter().cloned().chain(diff_ids).collect())
     };
     let installed = try_install(shared, unpacked, blobs, progress, cancelled);
     drop(pins);
@@ -81,7 +81,7 @@ pub(super) fn record_image(
     mut names: Vec<String>,
     mut record: Record,
 ) -> Result<Arc<Image>> {
-    if let Ok(old) = shared.registry.get(&digest) {
+    if let Ok(old) = shared.catalog.get(&digest) {
         names.extend(old.names.iter().cloned());
         record.imported_at = old.imported_at;
     }
@@ -96,7 +96,7 @@ pub(super) fn record_image(
         value: digest.clone().into_bytes(),
     }));
     shared.store.commit_durable_blocking(writes)?;
-    let image = shared.registry.insert(Image { digest, names, record });
+    let image = shared.catalog.insert(Image { digest, names, record });
     // The database has it: a mirror that cannot be written is no reason to refuse the image.
     if let Err(error) = shared.write_index() {
         tracing::warn!(%error, "the content store's index could not be written");

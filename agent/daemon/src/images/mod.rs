@@ -11,6 +11,7 @@
 //! that is missing is converted anew from its blob.
 
 mod ahead;
+mod catalog;
 mod compression;
 mod content;
 mod document;
@@ -23,7 +24,6 @@ mod limits;
 mod open;
 mod record;
 mod reference;
-mod registry;
 mod remove;
 mod tar;
 mod tree;
@@ -35,13 +35,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::error::Result;
 use crate::store::Store;
+use catalog::Catalog;
 use content::ContentStore;
-use registry::Registry;
 
+pub(crate) use catalog::Lease;
 pub(crate) use import::{ArchiveFormat, ImportOptions, Progress};
 pub(crate) use layers::LayerMounts;
 pub(crate) use record::{Image, ImageConfig};
-pub(crate) use registry::Lease;
 pub(crate) use remove::Removed;
 
 /// All images of the node. Clones share them. Methods block on the disk unless they say otherwise.
@@ -56,7 +56,7 @@ struct Shared {
     scratch: PathBuf,
     content: ContentStore,
     store: Store,
-    registry: Registry,
+    catalog: Catalog,
     /// Held while records and files change, so that what one finds unused another does not begin to use.
     changes: Mutex<()>,
 }
@@ -87,12 +87,12 @@ impl Images {
 
     /// The image of a reference, a digest, or an unambiguous prefix of a digest's hexadecimal part. Never blocks.
     pub(crate) fn get(&self, reference: &str) -> Result<Arc<Image>> {
-        self.shared.registry.get(reference)
+        self.shared.catalog.get(reference)
     }
 
     /// All images, newest first. Never blocks.
     pub(crate) fn list(&self) -> Vec<Arc<Image>> {
-        self.shared.registry.list()
+        self.shared.catalog.list()
     }
 
     /// Removes a name, or with a digest or the last name the image and what no other image uses. `in_use` says which
@@ -103,7 +103,7 @@ impl Images {
 
     /// As [`Self::get`]; the image is not removed while the lease lives. Never blocks.
     pub(crate) fn lease(&self, reference: &str) -> Result<Lease> {
-        self.shared.registry.lease(reference)
+        self.shared.catalog.lease(reference)
     }
 
     /// The EROFS file of a layer. Never blocks.
@@ -124,7 +124,7 @@ impl Shared {
 
     /// Mirrors the records in the content store's index.
     fn write_index(&self) -> Result<()> {
-        let images = self.registry.list();
+        let images = self.catalog.list();
         self.content.write_index(images.iter().map(|image| (image.digest.as_str(), image.names.as_slice())))
     }
 }

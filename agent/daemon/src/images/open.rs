@@ -7,13 +7,13 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
+use super::catalog::Catalog;
 use super::content::ContentStore;
 use super::document::{ConfigDocument, Document, parse_manifest};
 use super::import::Progress;
 use super::install::{convert_blob, record_image};
 use super::limits::read_json;
 use super::record::{Image, Layer, Record};
-use super::registry::Registry;
 use super::{Shared, remove};
 use crate::error::{Error, Reason, Result};
 use crate::store::{Store, Table};
@@ -23,7 +23,7 @@ pub(super) fn open(root: &Path, store: Store) -> Result<Shared> {
     let layers = directory(root.join("layers"))?;
     empty(&scratch)?;
     let content = ContentStore::open(root.join("content"), scratch.clone())?;
-    let shared = Shared { layers, scratch, content, store, registry: Registry::default(), changes: Mutex::new(()) };
+    let shared = Shared { layers, scratch, content, store, catalog: Catalog::default(), changes: Mutex::new(()) };
     let records = records(&shared.store)?;
     let whole = if records.is_empty() { rebuild(&shared) } else { load(&shared, records) };
     if whole {
@@ -78,7 +78,7 @@ fn load(shared: &Shared, images: Vec<Image>) -> bool {
                 for (layer, size) in image.record.layers.iter_mut().zip(sizes) {
                     layer.size = size;
                 }
-                drop(shared.registry.insert(image));
+                drop(shared.catalog.insert(image));
             }
             Err(error) => {
                 tracing::error!(image = image.digest, names = ?image.names, %error, "an image cannot be used; import it again");

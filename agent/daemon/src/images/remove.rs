@@ -20,10 +20,10 @@ pub(crate) struct Removed {
 
 pub(super) fn remove(shared: &Shared, reference: &str, in_use: &dyn Fn(&str) -> Option<String>) -> Result<Removed> {
     let _changes = shared.lock_changes();
-    let (image, name) = shared.registry.find(reference)?;
+    let (image, name) = shared.catalog.find(reference)?;
     if let Some(name) = name.filter(|_| image.names.len() > 1) {
         shared.store.commit_durable_blocking(vec![Write::Delete { table: Table::ImageNames, key: name.clone() }])?;
-        shared.registry.untag(&name);
+        shared.catalog.untag(&name);
         mirror(shared);
         return Ok(Removed { untagged: vec![name], deleted: None, freed_bytes: 0 });
     }
@@ -34,10 +34,10 @@ pub(super) fn remove(shared: &Shared, reference: &str, in_use: &dyn Fn(&str) -> 
     if let Some(container) = in_use(&image.digest) {
         return refuse(container);
     }
-    shared.registry.take(&image.digest)?;
+    shared.catalog.take(&image.digest)?;
     // Asked again: a create whose lease ended between the two has its record by now, and no new one can begin.
     if let Some(container) = in_use(&image.digest) {
-        shared.registry.insert((*image).clone());
+        shared.catalog.insert((*image).clone());
         return refuse(container);
     }
     // The index goes first: should the agent end here, the database still has the image and the index is written anew.
@@ -45,7 +45,7 @@ pub(super) fn remove(shared: &Shared, reference: &str, in_use: &dyn Fn(&str) -> 
     let mut writes = vec![Write::Delete { table: Table::Images, key: image.digest.clone() }];
     writes.extend(image.names.iter().map(|name| Write::Delete { table: Table::ImageNames, key: name.clone() }));
     if let Err(error) = shared.store.commit_durable_blocking(writes) {
-        shared.registry.insert((*image).clone());
+        shared.catalog.insert((*image).clone());
         mirror(shared);
         return Err(error);
     }
@@ -62,7 +62,7 @@ fn mirror(shared: &Shared) {
 /// Removes blobs and layer files that neither an image nor an import in flight needs; returns their bytes. Call with the
 /// changes locked.
 pub(super) fn sweep(shared: &Shared) -> Result<u64> {
-    let needed = shared.registry.needed();
+    let needed = shared.catalog.needed();
     let mut freed = 0;
     for digest in shared.content.list()?.into_iter().filter(|digest| !needed.contains(digest)) {
         freed += unlink(&shared.content.path(&digest))?;

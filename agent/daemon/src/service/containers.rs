@@ -24,6 +24,7 @@ impl ContainerService for Edge {
     type ExecStream = ReceiverStream<Result<v1::ExecResponse, Status>>;
     type AttachStream = ReceiverStream<Result<v1::AttachResponse, Status>>;
     type StreamLogsStream = ReceiverStream<Result<v1::StreamLogsResponse, Status>>;
+    type DiffContainerStream = ReceiverStream<Result<v1::DiffContainerResponse, Status>>;
 
     async fn create_container(
         &self,
@@ -173,6 +174,13 @@ impl ContainerService for Edge {
         let answers =
             logs::stream(self.containers.clone(), &view, options, request.follow, self.shutdown.clone()).await?;
         Ok(Response::new(ReceiverStream::new(answers)))
+    }
+
+    async fn diff_container(
+        &self,
+        _: Request<v1::DiffContainerRequest>,
+    ) -> Result<Response<Self::DiffContainerStream>, Status> {
+        Err(Status::unimplemented("diff_container"))
     }
 }
 

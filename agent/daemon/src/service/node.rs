@@ -60,6 +60,13 @@ impl NodeService for Edge {
             pid: std::process::id().cast_signed(),
         }))
     }
+
+    async fn get_disk_usage(
+        &self,
+        _: Request<v1::GetDiskUsageRequest>,
+    ) -> Result<Response<v1::GetDiskUsageResponse>, Status> {
+        Err(Status::unimplemented("get_disk_usage"))
+    }
 }
 
 fn cgroup_mode(mode: CgroupMode) -> v1::CgroupMode {

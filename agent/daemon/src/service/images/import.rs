@@ -1,105 +1,49 @@
-//! ImageService.
+//! ImportImage: the archive comes in pieces, progress goes back.
 
 use std::io::{ErrorKind, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use hull_proto::v1;
-use hull_proto::v1::image_service_server::ImageService;
-use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Response, Status, Streaming};
 
-use super::convert::page::Page;
-use super::convert::{self, images as parse, reference};
-use super::status::{from_transport, shutting_down, status};
-use super::{Edge, blocking};
+use super::{PROGRESS, QUEUE};
 use crate::error::{Error, Reason, Result};
 use crate::images::{Image, Images, ImportOptions, Progress};
+use crate::service::convert::{self, images as parse};
+use crate::service::status::{from_transport, shutting_down, status};
+use crate::service::{Edge, blocking};
 
-/// Time between two messages of progress.
-const PROGRESS: Duration = Duration::from_millis(100);
 /// Most bytes of an archive in one message.
 const MAX_DATA: usize = 1024 * 1024;
-/// Pieces of the archive that wait for the importer; more of them stop the client.
-const QUEUE: usize = 2;
 
-#[tonic::async_trait]
-impl ImageService for Edge {
-    type ImportImageStream = ReceiverStream<Result<v1::ImportImageResponse, Status>>;
-
-    async fn import_image(
-        &self,
-        request: Request<Streaming<v1::ImportImageRequest>>,
-    ) -> Result<Response<Self::ImportImageStream>, Status> {
-        let mut requests = request.into_inner();
-        let first = requests.message().await.map_err(from_transport)?.and_then(|request| request.message);
-        let Some(v1::import_image_request::Message::Start(start)) = first else {
-            return Err(status(&Error::invalid("message", "the first must be start")));
+/// Starts the import; the stream tells how it goes.
+pub(super) async fn start(
+    edge: &Edge,
+    mut requests: Streaming<v1::ImportImageRequest>,
+) -> Result<Response<ReceiverStream<Result<v1::ImportImageResponse, Status>>>, Status> {
+    let first = requests.message().await.map_err(from_transport)?.and_then(|request| request.message);
+    let Some(v1::import_image_request::Message::Start(start)) = first else {
+        return Err(status(&Error::invalid("message", "the first must be start")));
+    };
+    let options = parse::import(start)?;
+    let (answers, stream) = mpsc::channel(QUEUE);
+    let (images, shutdown) = (edge.images.clone(), edge.shutdown.clone());
+    tokio::spawn(async move {
+        let last = tokio::select! {
+            image = import(images, options, requests, &answers) => image.map(|image| answer(
+                v1::import_image_response::Message::Image(parse::image(&image)),
+            )),
+            () = answers.closed() => return,
+            () = shutdown.cancelled() => Err(shutting_down().into()),
         };
-        let options = parse::import(start)?;
-        let (answers, stream) = mpsc::channel(QUEUE);
-        let (images, shutdown) = (self.images.clone(), self.shutdown.clone());
-        tokio::spawn(async move {
-            let last = tokio::select! {
-                image = import(images, options, requests, &answers) => image.map(|image| answer(
-                    v1::import_image_response::Message::Image(parse::image(&image)),
-                )),
-                () = answers.closed() => return,
-                () = shutdown.cancelled() => Err(shutting_down().into()),
-            };
-            // The client may be gone; then there is no one to tell.
-            let _ = answers.send(last).await;
-        });
-        Ok(Response::new(ReceiverStream::new(stream)))
-    }
-
-    async fn list_images(
-        &self,
-        request: Request<v1::ListImagesRequest>,
-    ) -> Result<Response<v1::ListImagesResponse>, Status> {
-        let request = request.get_ref();
-        let page = Page::parse(request.page_size, &request.page_token)?;
-        let mut images = self.images.list();
-        images.retain(|image| request.name.is_empty() || image.names.iter().any(|name| name.contains(&request.name)));
-        let (images, next_page_token) = page.cut(
-            images,
-            |image| (image.imported_nanos(), image.digest.as_str()),
-            |image| parse::image(image),
-            v1::Image::encoded_len,
-        );
-        Ok(Response::new(v1::ListImagesResponse { images, next_page_token }))
-    }
-
-    async fn get_image(&self, request: Request<v1::GetImageRequest>) -> Result<Response<v1::GetImageResponse>, Status> {
-        let image = self.images.get(reference("image", &request.get_ref().image)?)?;
-        Ok(Response::new(v1::GetImageResponse { image: Some(parse::image(&image)) }))
-    }
-
-    async fn remove_image(
-        &self,
-        request: Request<v1::RemoveImageRequest>,
-    ) -> Result<Response<v1::RemoveImageResponse>, Status> {
-        let image = request.into_inner().image;
-        reference("image", &image)?;
-        let (images, containers) = (self.images.clone(), self.containers.clone());
-        let removed = blocking(move || images.remove(&image, &|digest| containers.user_of(digest))).await?;
-        Ok(Response::new(v1::RemoveImageResponse {
-            untagged: removed.untagged,
-            deleted: removed.deleted.unwrap_or_default(),
-            freed_bytes: removed.freed_bytes,
-        }))
-    }
-}
-
-impl Edge {
-    /// Digest of the image that `reference` names on this node, if there is one.
-    pub(super) fn image_digest(&self, reference: &str) -> Option<String> {
-        self.images.get(reference).ok().map(|image| image.digest.clone())
-    }
+        // The client may be gone; then there is no one to tell.
+        let _ = answers.send(last).await;
+    });
+    Ok(Response::new(ReceiverStream::new(stream)))
 }
 
 /// Feeds the archive to the importer and tells how far it is. Dropping the future cancels the import.

@@ -11,7 +11,7 @@ use crate::error::{Error, Reason, Result};
 const PREFIX_MIN: usize = 3;
 
 #[derive(Debug, Clone, Default)]
-pub(super) struct Registry(Arc<Mutex<State>>);
+pub(super) struct Catalog(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -27,12 +27,12 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct Lease {
     image: Arc<Image>,
-    registry: Registry,
+    catalog: Catalog,
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        count_down(&mut self.registry.state().leases, &self.image.digest);
+        count_down(&mut self.catalog.state().leases, &self.image.digest);
     }
 }
 
@@ -40,12 +40,12 @@ impl Drop for Lease {
 #[derive(Debug)]
 pub(super) struct Pins {
     digests: Vec<String>,
-    registry: Registry,
+    catalog: Catalog,
 }
 
 impl Drop for Pins {
     fn drop(&mut self) {
-        let mut state = self.registry.state();
+        let mut state = self.catalog.state();
         self.digests.iter().for_each(|digest| count_down(&mut state.pins, digest));
     }
 }
@@ -57,7 +57,7 @@ fn count_down(counts: &mut BTreeMap<String, usize>, key: &str) {
     }
 }
 
-impl Registry {
+impl Catalog {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -81,7 +81,7 @@ impl Registry {
         let mut state = self.state();
         let (image, _) = state.find(reference)?;
         *state.leases.entry(image.digest.clone()).or_default() += 1;
-        Ok(Lease { image, registry: self.clone() })
+        Ok(Lease { image, catalog: self.clone() })
     }
 
     pub(super) fn pin(&self, digests: Vec<String>) -> Pins {
@@ -89,7 +89,7 @@ impl Registry {
         for digest in &digests {
             *state.pins.entry(digest.clone()).or_default() += 1;
         }
-        Pins { digests, registry: self.clone() }
+        Pins { digests, catalog: self.clone() }
     }
 
     /// Adds or replaces an image; its names go over to it.

@@ -1,0 +1,132 @@
+//! ImageService: a thin handler per method, the long ones in files of their own.
+
+mod import;
+
+use std::time::Duration;
+
+use hull_proto::v1;
+use hull_proto::v1::image_service_server::ImageService;
+use prost::Message as _;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::convert::page::Page;
+use super::convert::{images as parse, reference};
+use super::{Edge, blocking};
+use crate::error::Result;
+
+/// Time between two messages of progress.
+const PROGRESS: Duration = Duration::from_millis(100);
+/// Messages that wait for a stream's reader; more of them stop the writer.
+const QUEUE: usize = 2;
+
+#[tonic::async_trait]
+impl ImageService for Edge {
+    type ImportImageStream = ReceiverStream<Result<v1::ImportImageResponse, Status>>;
+
+    async fn import_image(
+        &self,
+        request: Request<Streaming<v1::ImportImageRequest>>,
+    ) -> Result<Response<Self::ImportImageStream>, Status> {
+        import::start(self, request.into_inner()).await
+    }
+
+    async fn list_images(
+        &self,
+        request: Request<v1::ListImagesRequest>,
+    ) -> Result<Response<v1::ListImagesResponse>, Status> {
+        let request = request.get_ref();
+        let page = Page::parse(request.page_size, &request.page_token)?;
+        let mut images = self.images.list();
+        images.retain(|image| request.name.is_empty() || image.names.iter().any(|name| name.contains(&request.name)));
+        let (images, next_page_token) = page.cut(
+            images,
+            |image| (image.imported_nanos(), image.digest.as_str()),
+            |image| parse::image(image),
+            v1::Image::encoded_len,
+        );
+        Ok(Response::new(v1::ListImagesResponse { images, next_page_token }))
+    }
+
+    async fn get_image(&self, request: Request<v1::GetImageRequest>) -> Result<Response<v1::GetImageResponse>, Status> {
+        let image = self.images.get(reference("image", &request.get_ref().image)?)?;
+        Ok(Response::new(v1::GetImageResponse { image: Some(parse::image(&image)), history: Vec::new() }))
+    }
+
+    async fn remove_image(
+        &self,
+        request: Request<v1::RemoveImageRequest>,
+    ) -> Result<Response<v1::RemoveImageResponse>, Status> {
+        let image = request.into_inner().image;
+        reference("image", &image)?;
+        let (images, containers) = (self.images.clone(), self.containers.clone());
+        let removed = blocking(move || images.remove(&image, &|digest| containers.user_of(digest))).await?;
+        Ok(Response::new(v1::RemoveImageResponse {
+            untagged: removed.untagged,
+            deleted: removed.deleted.unwrap_or_default(),
+            freed_bytes: removed.freed_bytes,
+        }))
+    }
+
+    type PullImageStream = ReceiverStream<Result<v1::PullImageResponse, Status>>;
+
+    async fn pull_image(&self, _: Request<v1::PullImageRequest>) -> Result<Response<Self::PullImageStream>, Status> {
+        Err(Status::unimplemented("pull_image"))
+    }
+
+    type PushImageStream = ReceiverStream<Result<v1::PushImageResponse, Status>>;
+
+    async fn push_image(&self, _: Request<v1::PushImageRequest>) -> Result<Response<Self::PushImageStream>, Status> {
+        Err(Status::unimplemented("push_image"))
+    }
+
+    async fn tag_image(&self, _: Request<v1::TagImageRequest>) -> Result<Response<v1::TagImageResponse>, Status> {
+        Err(Status::unimplemented("tag_image"))
+    }
+
+    type ExportImageStream = ReceiverStream<Result<v1::ExportImageResponse, Status>>;
+
+    async fn export_image(
+        &self,
+        _: Request<v1::ExportImageRequest>,
+    ) -> Result<Response<Self::ExportImageStream>, Status> {
+        Err(Status::unimplemented("export_image"))
+    }
+
+    async fn commit_container(
+        &self,
+        _: Request<v1::CommitContainerRequest>,
+    ) -> Result<Response<v1::CommitContainerResponse>, Status> {
+        Err(Status::unimplemented("commit_container"))
+    }
+
+    async fn prune_images(
+        &self,
+        _: Request<v1::PruneImagesRequest>,
+    ) -> Result<Response<v1::PruneImagesResponse>, Status> {
+        Err(Status::unimplemented("prune_images"))
+    }
+
+    type VerifyImagesStream = ReceiverStream<Result<v1::VerifyImagesResponse, Status>>;
+
+    async fn verify_images(
+        &self,
+        _: Request<v1::VerifyImagesRequest>,
+    ) -> Result<Response<Self::VerifyImagesStream>, Status> {
+        Err(Status::unimplemented("verify_images"))
+    }
+
+    async fn check_registry_auth(
+        &self,
+        _: Request<v1::CheckRegistryAuthRequest>,
+    ) -> Result<Response<v1::CheckRegistryAuthResponse>, Status> {
+        Err(Status::unimplemented("check_registry_auth"))
+    }
+}
+
+impl Edge {
+    /// Digest of the image that `reference` names on this node, if there is one.
+    pub(super) fn image_digest(&self, reference: &str) -> Option<String> {
+        self.images.get(reference).ok().map(|image| image.digest.clone())
+    }
+}
