@@ -18,6 +18,7 @@ pub mod oci;
 mod proxy;
 pub mod registry;
 mod session;
+pub mod site;
 mod stream;
 pub mod wait;
 

@@ -100,7 +100,8 @@ impl Registry {
         host::text(self.dir.path().join("log"))
     }
 
-    /// Copies an image with skopeo into it. `from` is a source as skopeo has it; `words` are further flags.
+    /// Copies an image with skopeo into it, as it is unless `words`, further flags, give another format. `from` is a source as
+    /// skopeo has it.
     ///
     /// # Panics
     /// If that fails.
@@ -108,6 +109,9 @@ impl Registry {
         let to = format!("docker://{}", self.name(name));
         let mut all = vec!["copy", "--quiet"];
         all.extend_from_slice(words);
+        if !words.contains(&"--format") {
+            all.push("--preserve-digests");
+        }
         let certificates = self.ca().parent().expect("a directory").display().to_string();
         let credentials = format!("{USER}:{PASSWORD}");
         if self.options.tls {
@@ -147,7 +151,7 @@ impl Drop for Registry {
 fn configuration(dir: &Path, options: RegistryOptions, port: u16) -> String {
     let mut config = json!({
         "version": "0.1",
-        "log": {"level": "info", "accesslog": {"disabled": false}},
+        "log": {"level": "error", "accesslog": {"disabled": true}},
         "storage": {"filesystem": {"rootdirectory": dir.join("storage")}, "delete": {"enabled": true}},
         "http": {"addr": format!("127.0.0.1:{port}"), "secret": "not one"},
     });
