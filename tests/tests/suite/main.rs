@@ -14,5 +14,6 @@ mod isolation_rootfs;
 mod lifecycle;
 mod node;
 mod pull;
+mod pull_faults;
 mod restart;
 mod tls;
