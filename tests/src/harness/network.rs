@@ -85,11 +85,16 @@ impl Network {
         self.spawn(move || TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("listening")).join().expect("a thread")
     }
 
-    /// Whether someone listens on a port of loopback.
+    /// Whether someone listens on a port of an address.
     ///
     /// # Panics
     /// Never in practice: the thread does not.
-    pub fn is_open(&self, port: u16) -> bool {
-        self.spawn(move || TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()).join().expect("a thread")
+    pub fn is_open(&self, address: &'static str, port: u16) -> bool {
+        self.spawn(move || TcpStream::connect((address, port)).is_ok()).join().expect("a thread")
+    }
+
+    /// Gives it a further address, which is its own as those of loopback are.
+    pub fn add(&self, address: &str) {
+        self.run("busybox", &["ip", "address", "add", &format!("{address}/32"), "dev", "lo"]);
     }
 }

@@ -162,7 +162,7 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.shared.ended.store(true, Ordering::Relaxed);
         // So that it is seen: the listener waits for someone.
-        self.shared.network.is_open(self.port);
+        self.shared.network.is_open("127.0.0.1", self.port);
         if let Some(accepting) = self.accepting.take() {
             let _ended = accepting.join();
         }

@@ -24,6 +24,14 @@ pub struct RegistryOptions {
     pub tls: bool,
     /// For [`USER`] alone.
     pub auth: bool,
+    /// At this address of the network instead of 127.0.0.1.
+    pub address: Option<&'static str>,
+}
+
+impl RegistryOptions {
+    fn address(self) -> &'static str {
+        self.address.unwrap_or("127.0.0.1")
+    }
 }
 
 /// A running registry. It and what it keeps go when it is dropped.
@@ -44,6 +52,9 @@ impl Registry {
     pub fn start(network: &Arc<Network>, options: RegistryOptions) -> Self {
         let dir = tempfile::Builder::new().prefix("hull-registry-").tempdir().expect("a directory");
         let port = network.port();
+        if let Some(address) = options.address {
+            network.add(address);
+        }
         let config = dir.path().join("config.json");
         std::fs::write(&config, configuration(dir.path(), options, port)).expect("writing");
         let log = std::fs::File::create(dir.path().join("log")).expect("creating the log");
@@ -60,7 +71,7 @@ impl Registry {
         wait::until("the registry listens", || {
             let ended = registry.child.try_wait().expect("waiting for the registry");
             assert!(ended.is_none(), "docker-registry ended: run `make deps`?\n{}", registry.log());
-            registry.network.is_open(port).then_some(())
+            registry.network.is_open(options.address(), port).then_some(())
         });
         registry
     }
@@ -82,7 +93,7 @@ impl Registry {
 
     /// Its host and port, as in a reference.
     pub fn host(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("{}:{}", self.options.address(), self.port)
     }
 
     /// A reference to it.
@@ -153,16 +164,16 @@ fn configuration(dir: &Path, options: RegistryOptions, port: u16) -> String {
         "version": "0.1",
         "log": {"level": "error", "accesslog": {"disabled": true}},
         "storage": {"filesystem": {"rootdirectory": dir.join("storage")}, "delete": {"enabled": true}},
-        "http": {"addr": format!("127.0.0.1:{port}"), "secret": "not one"},
+        "http": {"addr": format!("{}:{port}", options.address()), "secret": "not one"},
     });
     if options.tls {
-        let certs = dir.join("certs");
-        std::fs::create_dir(&certs).expect("mkdir");
+        // The authority's has a directory of its own, as skopeo takes keys in it for a client's.
+        std::fs::create_dir(dir.join("certs")).expect("mkdir");
         let (ca, certificate, key) = certificate();
-        for (name, text) in [("ca.crt", ca), ("server.pem", certificate), ("server.key", key)] {
-            std::fs::write(certs.join(name), text).expect("writing");
+        for (name, text) in [("certs/ca.crt", ca), ("server.pem", certificate), ("server.key", key)] {
+            std::fs::write(dir.join(name), text).expect("writing");
         }
-        config["http"]["tls"] = json!({"certificate": certs.join("server.pem"), "key": certs.join("server.key")});
+        config["http"]["tls"] = json!({"certificate": dir.join("server.pem"), "key": dir.join("server.key")});
     }
     if options.auth {
         let users = dir.join("htpasswd");

@@ -61,6 +61,11 @@ impl Site {
         Self { hull, proxy: Proxy::before(&registry), registry, work }
     }
 
+    /// A plain registry at an address that is not of loopback, though it leads nowhere else.
+    pub async fn at(address: &'static str) -> Self {
+        Self::with(RegistryOptions { address: Some(address), ..RegistryOptions::default() }, &[]).await
+    }
+
     /// A further agent in the same network.
     pub async fn another_agent(&self) -> Session {
         Self::agent(&self.registry, &self.work.path().join("certs.d"), &[]).await

@@ -15,5 +15,7 @@ mod lifecycle;
 mod node;
 mod pull;
 mod pull_faults;
+mod registry_auth;
+mod registry_hosts;
 mod restart;
 mod tls;
