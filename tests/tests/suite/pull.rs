@@ -105,6 +105,8 @@ async fn of_an_index_the_image_of_the_platform_is_chosen() {
     site.registry.push(&layout.name(&index, "all"), "demo/multi:1", &["--all"]);
     let other = layout.index(&[(old, "linux/386")]);
     site.registry.push(&layout.name(&other, "old"), "demo/old:1", &["--all"]);
+    let alien = layout.image(&[(small("alien"), Compression::Gzip)], foreign);
+    site.registry.push(&layout.name(&alien, "alien"), "demo/alien:1", &[]);
 
     let name = site.registry.name("demo/multi:1");
     let pulled = site.pull(&name).await.expect("PullImage");
@@ -120,6 +122,9 @@ async fn of_an_index_the_image_of_the_platform_is_chosen() {
     assert_error(refused, Code::InvalidArgument, "INVALID_ARGUMENT", "os/architecture");
     let refused = site.pull(&site.registry.name("demo/old:1")).await;
     assert_error(refused, Code::FailedPrecondition, "UNSUPPORTED_FEATURE", "linux/386");
+    // One without an index is of one platform, too.
+    let refused = site.pull(&site.registry.name("demo/alien:1")).await;
+    assert_error(refused, Code::FailedPrecondition, "UNSUPPORTED_FEATURE", foreign.trim_start_matches("linux/"));
 }
 
 /// Runs buildah with a storage of its own.

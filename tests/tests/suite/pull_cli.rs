@@ -73,12 +73,12 @@ async fn run_pulls_what_is_missing() {
 #[tokio::test]
 async fn a_large_layer_does_not_fill_the_agents_memory() {
     let site = Site::new().await;
-    let size = 200 << 20;
+    let size = 100 << 20;
     let layer = site.publish_blob("demo/large:1", size);
     let before = peak(site.hull.agent.pid());
     Ctl::run(&site.hull.agent, &["pull", &site.proxy.name("demo/large:1")]).ok();
     let after = peak(site.hull.agent.pid());
-    assert!(after < 100 << 20, "it took up to {} MB, {} before", after >> 20, before >> 20);
+    assert!(after - before < 50 << 20, "it took up to {} MB, {} before", after >> 20, before >> 20);
     let blob = layer["digest"].as_str().expect("a digest");
     let asked = site.proxy.asked_for("GET", blob);
     assert!(asked.len() > 3 && asked.iter().all(|asked| asked.status == 206), "it came in ranges: {asked:?}");

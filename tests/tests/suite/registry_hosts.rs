@@ -59,6 +59,23 @@ async fn plain_http_is_spoken_with_loopback_or_where_the_file_says_so() {
 }
 
 #[tokio::test]
+async fn short_names_mean_dockers_registry_and_no_other() {
+    let site = Site::new().await;
+    site.publish("library/alpine:latest", &layer());
+    site.publish("demo/app:1", &layer());
+    site.configure("docker.io", &format!("server = \"http://{}\"\n", site.proxy.host()));
+    let short = site.pull("alpine").await.expect("PullImage");
+    assert_eq!(short.image().names, ["docker.io/library/alpine:latest"]);
+    assert_eq!(site.proxy.asked()[0].path.split('?').next(), Some("/v2/library/alpine/manifests/latest"));
+    assert!(site.pull("index.docker.io/library/alpine:latest").await.expect("PullImage").result.up_to_date);
+    assert_eq!(site.pull("demo/app:1").await.expect("PullImage").image().names.len(), 2);
+    site.proxy.forget();
+    let refused = site.pull("missing").await;
+    assert_error(refused, Code::NotFound, "IMAGE_NOT_FOUND", "docker.io/library/missing:latest");
+    assert_eq!(site.proxy.asked().len(), 1);
+}
+
+#[tokio::test]
 async fn mirrors_are_asked_first_and_the_registry_at_last() {
     let site = Site::new().await;
     let manifest = digest(&site.publish("demo/x:1", &layer()));
