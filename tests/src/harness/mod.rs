@@ -8,6 +8,7 @@
 //! - [`wait`]: the only way to wait: poll a condition until a deadline, scaled by one factor.
 
 mod agent;
+mod authority;
 pub mod census;
 mod client;
 mod ctl;
@@ -23,6 +24,7 @@ mod stream;
 pub mod wait;
 
 pub use agent::{Agent, AgentOptions, probe, shim};
+pub use authority::Authority;
 pub use client::{Clients, connect};
 pub use ctl::{Ctl, Pty};
 pub use hull_probe::Report;

@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use serde_json::json;
 
-use super::{Network, host, wait};
+use super::{Authority, Network, host, wait};
 
 /// User of a registry that asks for one.
 pub const USER: &str = "tester";
@@ -22,6 +21,8 @@ const PASSWORD_HASH: &str = "$2b$05$abcdefghijklmnopqrstuufud1RNLFboou0RmDnIUjuF
 pub struct RegistryOptions {
     /// With TLS, by a certificate of an authority of its own.
     pub tls: bool,
+    /// For clients that have a certificate of that authority, too.
+    pub client_certificates: bool,
     /// For [`USER`] alone.
     pub auth: bool,
     /// At this address of the network instead of 127.0.0.1.
@@ -101,9 +102,9 @@ impl Registry {
         format!("{}/{rest}", self.host())
     }
 
-    /// Where the certificate of its authority is.
-    pub fn ca(&self) -> PathBuf {
-        self.dir.path().join("certs/ca.crt")
+    /// Where the certificate of its authority is, `ca.crt`, and those for a client, `client.cert` and `client.key`.
+    pub fn certificates(&self) -> PathBuf {
+        self.dir.path().join("certs")
     }
 
     /// What it said.
@@ -123,7 +124,7 @@ impl Registry {
         if !words.contains(&"--format") {
             all.push("--preserve-digests");
         }
-        let certificates = self.ca().parent().expect("a directory").display().to_string();
+        let certificates = self.certificates().display().to_string();
         let credentials = format!("{USER}:{PASSWORD}");
         if self.options.tls {
             all.extend(["--dest-cert-dir", &certificates]);
@@ -167,13 +168,23 @@ fn configuration(dir: &Path, options: RegistryOptions, port: u16) -> String {
         "http": {"addr": format!("{}:{port}", options.address()), "secret": "not one"},
     });
     if options.tls {
-        // The authority's has a directory of its own, as skopeo takes keys in it for a client's.
+        // One directory as skopeo has it: an authority, and a client's certificate and key.
         std::fs::create_dir(dir.join("certs")).expect("mkdir");
-        let (ca, certificate, key) = certificate();
-        for (name, text) in [("certs/ca.crt", ca), ("server.pem", certificate), ("server.key", key)] {
+        let authority = Authority::new();
+        let ((server, server_key), (client, client_key)) = (authority.server(), authority.client());
+        for (name, text) in [
+            ("certs/ca.crt", &authority.pem),
+            ("certs/client.cert", &client),
+            ("certs/client.key", &client_key),
+            ("server.pem", &server),
+            ("server.key", &server_key),
+        ] {
             std::fs::write(dir.join(name), text).expect("writing");
         }
         config["http"]["tls"] = json!({"certificate": dir.join("server.pem"), "key": dir.join("server.key")});
+        if options.client_certificates {
+            config["http"]["tls"]["clientcas"] = json!([dir.join("certs/ca.crt")]);
+        }
     }
     if options.auth {
         let users = dir.join("htpasswd");
@@ -181,17 +192,4 @@ fn configuration(dir: &Path, options: RegistryOptions, port: u16) -> String {
         config["auth"] = json!({"htpasswd": {"realm": "tests", "path": users}});
     }
     config.to_string()
-}
-
-/// An authority's certificate, one of it for loopback, and that one's key.
-fn certificate() -> (String, String, String) {
-    let mut params = CertificateParams::new(Vec::new()).expect("parameters");
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-    let key = KeyPair::generate().expect("a key");
-    let ca = params.self_signed(&key).expect("a certificate").pem();
-    let issuer = Issuer::new(params, key);
-    let params = CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).expect("parameters");
-    let key = KeyPair::generate().expect("a key");
-    (ca, params.signed_by(&key, &issuer).expect("a certificate").pem(), key.serialize_pem())
 }

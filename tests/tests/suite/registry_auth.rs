@@ -11,7 +11,7 @@ use hull_tests::harness::site::{Site, remove_image, user};
 use hull_tests::harness::{Ctl, Fault, Proxy, RegistryOptions, Rootfs, assert_error};
 use tonic::{Code, Status};
 
-const LOCKED: RegistryOptions = RegistryOptions { tls: false, auth: true, address: None };
+const LOCKED: RegistryOptions = RegistryOptions { tls: false, client_certificates: false, auth: true, address: None };
 
 fn layer() -> Vec<(Vec<u8>, Compression)> {
     vec![(Rootfs::empty().dir("etc", 0o755).file("etc/x", 0o644, "x").tar(), Compression::Gzip)]

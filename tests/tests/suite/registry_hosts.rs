@@ -22,10 +22,11 @@ async fn tls_needs_an_authority_that_is_trusted() {
     let refused = site.pull(&name).await;
     let status = assert_error(refused, Code::Unavailable, "REGISTRY_UNAVAILABLE", "certificate");
     assert!(status.message().contains("`ca`"), "it says what to do: {}", status.message());
-    site.configure(NAME, &format!("{server}ca = \"{}\"\n", site.registry.ca().display()));
+    site.configure(NAME, &format!("{server}ca = \"{}\"\n", site.registry.certificates().join("ca.crt").display()));
     assert_eq!(site.pull(&name).await.expect("PullImage").image().names, [name.clone()]);
     // Relative to the file.
-    std::fs::copy(site.registry.ca(), site.path("certs.d").join(NAME).join("own.pem")).expect("copying");
+    std::fs::copy(site.registry.certificates().join("ca.crt"), site.path("certs.d").join(NAME).join("own.pem"))
+        .expect("copying");
     site.configure(NAME, &format!("{server}ca = [\"own.pem\"]\n"));
     assert!(site.pull(&name).await.expect("PullImage").result.up_to_date);
     site.configure(NAME, &format!("{server}skip_verify = true\n"));
@@ -35,10 +36,26 @@ async fn tls_needs_an_authority_that_is_trusted() {
 }
 
 #[tokio::test]
-async fn tls_and_a_password_go_together() {
-    let site = Site::with(RegistryOptions { tls: true, auth: true, address: None }, &[]).await;
+async fn a_registry_may_ask_for_a_certificate() {
+    let site =
+        Site::with(RegistryOptions { tls: true, client_certificates: true, ..RegistryOptions::default() }, &[]).await;
     site.publish("demo/x:1", &layer());
-    let ca = site.registry.ca().display().to_string();
+    let (name, directory) = (format!("{NAME}/demo/x:1"), site.path("certs.d").join(NAME));
+    let server = format!("server = \"https://{}\"\nca = \"ca.crt\"\n", site.registry.host());
+    site.configure(NAME, &server);
+    for file in ["ca.crt", "client.cert", "client.key"] {
+        std::fs::copy(site.registry.certificates().join(file), directory.join(file)).expect("copying");
+    }
+    assert_error(site.pull(&name).await, Code::Unavailable, "REGISTRY_UNAVAILABLE", "ertificate");
+    site.configure(NAME, &format!("{server}client = [[\"client.cert\", \"client.key\"]]\n"));
+    site.pull(&name).await.expect("PullImage");
+}
+
+#[tokio::test]
+async fn tls_and_a_password_go_together() {
+    let site = Site::with(RegistryOptions { tls: true, auth: true, ..RegistryOptions::default() }, &[]).await;
+    site.publish("demo/x:1", &layer());
+    let ca = site.registry.certificates().join("ca.crt").display().to_string();
     site.configure(NAME, &format!("server = \"https://{}\"\nca = \"{ca}\"\n", site.registry.host()));
     let name = format!("{NAME}/demo/x:1");
     assert_error(site.pull(&name).await, Code::Unauthenticated, "REGISTRY_UNAUTHENTICATED", "credentials");
