@@ -53,6 +53,15 @@ impl Error {
         Self::new(format!("{}: {error}", path.display()))
     }
 
+    /// The error, with what was being done before its line.
+    pub(crate) fn context(mut self, doing: &str) -> Self {
+        if let Self::Failed { message, .. } = &mut self {
+            message.insert_str(0, ": ");
+            message.insert_str(0, doing);
+        }
+        self
+    }
+
     /// Whether the agent knows no such thing.
     pub(crate) fn is_not_found(&self) -> bool {
         matches!(self, Self::Failed { status: Some(Code::NotFound), .. })

@@ -95,7 +95,8 @@ async fn create_with_image(
     }
     match create_container(client, request.clone(), signals).await {
         Err(error) if error.is_image_not_found() && flags.pull == PullPolicy::Missing => {
-            fetch(client, image, flags.quiet, signals).await?;
+            let doing = format!("{image} is not on this node, and it cannot be pulled");
+            fetch(client, image, flags.quiet, signals).await.map_err(|error| error.context(&doing))?;
             create_container(client, request, signals).await
         }
         other => other,

@@ -208,7 +208,8 @@ fn run_and_create_pull_what_the_policy_says() {
     let (code, out, _) = run(&mut agent.hullctl("create -q missing/b"));
     assert_eq!((code, out, pulls()), (0, format!("{}\n", "a".repeat(64)), 4));
     let (code, _, err) = run(&mut agent.hullctl("run missing/absent exit 4"));
-    assert_eq!((code, err.as_str()), (125, "hullctl: missing/absent: the registry has no such image\n"));
+    let told = "hullctl: missing/absent is not on this node, and it cannot be pulled: missing/absent: the registry has no such image\n";
+    assert_eq!((code, err.as_str()), (125, told));
 }
 
 #[test]
