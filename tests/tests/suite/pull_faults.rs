@@ -111,11 +111,12 @@ async fn a_killed_agent_goes_on_from_what_it_had() {
 
 #[tokio::test]
 async fn a_connection_that_stands_still_is_given_up() {
-    let big = big(&["--registry-stall-timeout", "500ms"]).await;
+    let stall = wait::scaled(Duration::from_millis(500));
+    let big = big(&["--registry-stall-timeout", &format!("{}ms", stall.as_millis())]).await;
     big.site.proxy.fault("GET", &big.blob, 1, Fault::Stall(200_000));
     let start = Instant::now();
     big.pulls().await;
-    assert!(start.elapsed() >= Duration::from_millis(500));
+    assert!(start.elapsed() >= stall);
     assert_eq!(big.asked()[1].header("range"), "bytes=200000-");
     // One that is slow is not one that stands still.
     let name = big.site.proxy.name("demo/slow:1");
