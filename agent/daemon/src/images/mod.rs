@@ -145,7 +145,7 @@ impl Images {
         self.shared.pulls.registries.check(registry, credentials).await
     }
 
-    /// Parts of blobs that pulls have left or are just fetching, the latter without those that can be removed.
+    /// Parts of blobs that pulls have left which did not come to their end. Those that are being fetched are not among them.
     pub(crate) fn idle_parts(&self) -> Result<Vec<PartFile>> {
         pull::idle_parts(&self.shared)
     }

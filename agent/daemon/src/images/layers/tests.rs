@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::super::{ImportOptions, Progress};
 use super::*;
+use crate::images::RegistryConfig;
 use crate::store::Store;
 
 struct Fixture {

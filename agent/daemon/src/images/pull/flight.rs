@@ -180,3 +180,88 @@ impl Drop for Ticket {
         self.flights.leave(&self.digest);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::images::pull::layer::Wanted;
+
+    fn wanted() -> Wanted {
+        Wanted { digest: "sha256:x".into(), size: 0, is_layer: false }
+    }
+
+    /// Counts flights that begin; each waits until it is let go.
+    struct Airport {
+        begun: Arc<AtomicUsize>,
+        open: watch::Sender<bool>,
+    }
+
+    impl Airport {
+        fn new() -> Self {
+            Self { begun: Arc::default(), open: watch::channel(false).0 }
+        }
+
+        async fn board(&self, flights: &Flights) -> Ticket {
+            let fly = |_| {
+                let (begun, mut open) = (Arc::clone(&self.begun), self.open.subscribe());
+                async move {
+                    begun.fetch_add(1, Ordering::Relaxed);
+                    open.wait_for(|open| *open).await.unwrap();
+                    Ok(Landed::new(wanted(), None, None))
+                }
+            };
+            flights.board("x", fly).await
+        }
+
+        fn begun(&self) -> usize {
+            self.begun.load(Ordering::Relaxed)
+        }
+    }
+
+    #[tokio::test]
+    async fn one_flight_serves_all_who_want_the_blob() {
+        let (flights, airport) = (Flights::default(), Airport::new());
+        let (one, two) = (airport.board(&flights).await, airport.board(&flights).await);
+        assert!(one.first && !two.first);
+        drop(one);
+        airport.open.send_replace(true);
+        two.landed().await.unwrap();
+        let three = airport.board(&flights).await;
+        three.landed().await.unwrap();
+        assert_eq!(airport.begun(), 1, "what landed is to be had while somebody holds a ticket");
+        drop((two, three));
+        assert!(!flights.has("x"));
+        airport.board(&flights).await.landed().await.unwrap();
+        assert_eq!(airport.begun(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_flight_that_nobody_wants_ends_and_makes_room_for_the_next() {
+        let (flights, airport) = (Flights::default(), Airport::new());
+        drop(airport.board(&flights).await);
+        let again = airport.board(&flights).await;
+        assert!(again.first);
+        airport.open.send_replace(true);
+        again.landed().await.unwrap();
+        drop(again);
+        assert!(!flights.has("x"));
+    }
+
+    #[tokio::test]
+    async fn a_claim_keeps_flights_on_the_ground() {
+        let (flights, airport) = (Flights::default(), Airport::new());
+        airport.open.send_replace(true);
+        let claim = flights.claim("x").unwrap();
+        assert!(flights.claim("x").is_none());
+        let boarding = airport.board(&flights);
+        tokio::pin!(boarding);
+        let early = std::future::poll_fn(|context| std::task::Poll::Ready(boarding.as_mut().poll(context).is_ready()));
+        assert!(!early.await);
+        drop(claim);
+        let ticket = boarding.await;
+        assert!(flights.claim("x").is_none());
+        ticket.landed().await.unwrap();
+    }
+}

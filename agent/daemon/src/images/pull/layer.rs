@@ -1,4 +1,4 @@
-//! One layer on its way: fetched, digested and converted side by side.
+//! One blob on its way: fetched, digested and, if it is a layer, converted side by side.
 //!
 //! ```text
 //! registry ──> part (a file that grows) ──> digest of the blob
@@ -8,7 +8,7 @@
 //! The two readers follow the file on threads of their own, so a layer is nearly ready when its last byte comes. Nothing
 //! counts before the blob's digest is right.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,7 +25,7 @@ use crate::error::{Error, Reason, Result};
 use crate::images::content::ScratchBlob;
 use crate::images::import::{self, Progress};
 use crate::images::layer::Converted;
-use crate::images::limits::read_error;
+use crate::images::limits::{read_error, read_json};
 use crate::images::record::Layer;
 use crate::images::registry::Session;
 use crate::images::{Shared, compression, install};
@@ -35,53 +35,74 @@ use crate::images::{Shared, compression, install};
 pub(super) struct Wanted {
     pub(super) digest: String,
     pub(super) size: u64,
+    /// Whether it is a layer, which is to be converted, or a config.
+    pub(super) is_layer: bool,
 }
 
 /// What a flight brought.
 #[derive(Debug)]
 pub(super) struct Landed {
-    digest: String,
+    wanted: Wanted,
     /// The blob, whole and synced; `None` if the content store has it.
     part: Option<PathBuf>,
-    blob_size: u64,
-    pub(super) diff_id: String,
+    /// Of a layer.
+    pub(super) diff_id: Option<String>,
     outcome: Mutex<Outcome>,
 }
 
 #[derive(Debug)]
 enum Outcome {
-    /// The EROFS file is in the scratch directory.
-    Made(NamedTempFile, Converted),
-    Kept(Layer),
+    /// A layer's EROFS file is in the scratch directory.
+    Made(Option<(NamedTempFile, Converted)>),
+    Kept(Option<Layer>),
     /// It could not be kept.
     Lost,
 }
 
 impl Landed {
-    fn new(digest: String, part: Option<PathBuf>, blob_size: u64, file: NamedTempFile, converted: Converted) -> Self {
-        let diff_id = converted.diff_id.clone();
-        Self { digest, part, blob_size, diff_id, outcome: Mutex::new(Outcome::Made(file, converted)) }
+    pub(super) fn new(wanted: Wanted, part: Option<PathBuf>, made: Option<(NamedTempFile, Converted)>) -> Self {
+        let diff_id = made.as_ref().map(|(_, converted)| converted.diff_id.clone());
+        Self { wanted, part, diff_id, outcome: Mutex::new(Outcome::Made(made)) }
     }
 
-    /// Moves blob and layer to where they stay, once, whoever needs them. Blocks on the disk.
-    pub(super) fn keep(&self, shared: &Shared) -> Result<Layer> {
-        let mut outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(part) = self.part.as_ref().filter(|_| matches!(*outcome, Outcome::Made(..))) {
-            shared.content.keep(ScratchBlob::at(part, &self.digest, self.blob_size)?)?;
-            // Still there if the content store had it meanwhile.
-            let _ = fs::remove_file(part);
+    /// Reads a config. Blocks on the disk.
+    pub(super) fn read(&self, shared: &Shared) -> Result<Vec<u8>> {
+        // Held, so that it is not moved meanwhile.
+        let outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&self.part, &*outcome) {
+            (Some(part), Outcome::Made(_)) => {
+                let file = File::open(part);
+                let file = file.map_err(|error| Error::io(format!("opening {}", part.display()), &error))?;
+                read_json(&self.wanted.digest, file)
+            }
+            _ => shared.content.read_document(&self.wanted.digest),
         }
+    }
+
+    /// Moves the blob, and the layer that was made of it, to where they stay, once, whoever needs them. Blocks on the disk.
+    pub(super) fn keep(&self, shared: &Shared) -> Result<Option<Layer>> {
+        let mut outcome = self.outcome.lock().unwrap_or_else(PoisonError::into_inner);
         let layer = match std::mem::replace(&mut *outcome, Outcome::Lost) {
-            Outcome::Made(file, converted) => install::keep_layer(shared, &self.diff_id, file, &converted)?,
             Outcome::Kept(layer) => layer,
-            Outcome::Lost => return Err(Error::new(Reason::System, "the layer could not be kept for another pull")),
+            Outcome::Made(made) => {
+                if let Some(part) = &self.part {
+                    shared.content.keep(ScratchBlob::at(part, &self.wanted.digest, self.wanted.size)?)?;
+                    // Still there if the content store had it meanwhile.
+                    let _ = fs::remove_file(part);
+                }
+                let keep = |(file, converted): (NamedTempFile, Converted)| {
+                    install::keep_layer(shared, &converted.diff_id.clone(), file, &converted)
+                };
+                made.map(keep).transpose()?
+            }
+            Outcome::Lost => return Err(Error::new(Reason::System, "the blob could not be kept for another pull")),
         };
         *outcome = Outcome::Kept(layer.clone());
         Ok(layer)
     }
 }
 
-/// Brings a layer: fetches its blob, unless the content store has it, and converts it.
+/// Brings a blob, unless the content store has it, and converts it if it is a layer.
 pub(super) async fn bring(
     shared: Arc<Shared>,
     session: Arc<Session>,
@@ -99,16 +120,16 @@ pub(super) async fn bring(
     Ok(landed)
 }
 
-/// The layer of a blob that the content store has.
+/// A blob that the content store has.
 async fn stored(shared: &Arc<Shared>, wanted: &Wanted) -> Result<Option<Landed>> {
-    let (shared, digest) = (Arc::clone(shared), wanted.digest.clone());
+    let (shared, wanted) = (Arc::clone(shared), wanted.clone());
     blocking(move || {
-        if !shared.content.has(&digest) {
+        if !shared.content.has(&wanted.digest) {
             return Ok(None);
         }
-        let blob = shared.content.read(&digest)?;
-        let (file, converted) = convert(&shared, blob)?;
-        Ok(Some(Landed::new(digest, None, 0, file, converted)))
+        let blob = shared.content.read(&wanted.digest)?;
+        let made = if wanted.is_layer { Some(convert(&shared, blob)?) } else { None };
+        Ok(Some(Landed::new(wanted, None, made)))
     })
     .await
 }
@@ -128,7 +149,11 @@ async fn fetched(shared: &Arc<Shared>, session: &Session, wanted: &Wanted, progr
             error.reason,
             Reason::BlobDamaged | Reason::InvalidArchive | Reason::LimitExceeded | Reason::StorageFull
         ) {
-            blocking(move || Ok(part.remove())).await?;
+            blocking(move || {
+                part.remove();
+                Ok(())
+            })
+            .await?;
         }
         // What was there before may have been the damage, or the mirror that it came from.
         let again = error.reason == Reason::BlobDamaged && (resumed || session.distrust(line));
@@ -162,9 +187,12 @@ async fn try_fetch(
         blocking(move || digest(part.follow()))
     };
     let converting = {
-        let (shared, part) = (Arc::clone(shared), part.clone());
+        let (shared, part, is_layer) = (Arc::clone(shared), part.clone(), wanted.is_layer);
         blocking(move || {
-            convert(&shared, part.follow()).inspect_err(|error| {
+            if !is_layer {
+                return Ok(None);
+            }
+            convert(&shared, part.follow()).map(Some).inspect_err(|error| {
                 // Damage may have come with the connection: the digest will tell. All else is true of the blob itself.
                 if error.reason != Reason::InvalidArchive {
                     part.abort(error.clone());
@@ -180,18 +208,17 @@ async fn try_fetch(
         }
         fetched
     };
-    let (line, found, converted) = tokio::join!(fetching, digesting, converting);
+    let (line, found, made) = tokio::join!(fetching, digesting, converting);
     let line = line.map_err(|error| (error, 0))?;
     let failed = |error| (error, line);
     let found = found.map_err(failed)?;
     if found != wanted.digest {
-        let line_text = format!("a blob is damaged: its digest is {found}, not {}", wanted.digest);
-        return Err(failed(Error::new(Reason::BlobDamaged, line_text)));
+        return Err(failed(session.damaged(line, "a blob", &wanted.digest, &found)));
     }
-    let (file, converted) = converted.map_err(failed)?;
+    let made = made.map_err(failed)?;
     let finishing = part.clone();
     let path = blocking(move || finishing.finish()).await.map_err(failed)?;
-    Ok(Landed::new(wanted.digest.clone(), Some(path), wanted.size, file, converted))
+    Ok(Landed::new(wanted.clone(), Some(path), made))
 }
 
 fn convert(shared: &Shared, blob: impl Read + Send) -> Result<(NamedTempFile, Converted)> {

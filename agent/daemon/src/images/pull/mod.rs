@@ -15,6 +15,7 @@ mod progress;
 mod refetch;
 mod resolve;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
@@ -22,17 +23,17 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::Shared;
 use super::catalog::Pins;
-use super::document::Descriptor;
+use super::document::{ConfigDocument, Descriptor};
 use super::import::{Unpacked, UnpackedLayer};
 use super::install::{self, Origin};
 use super::platform::WantedPlatform;
 use super::record::{Image, Layer, Source};
 use super::reference::Reference;
-use super::registry::{Credentials, Purpose, Registries, Session};
+use super::registry::{Credentials, Purpose, Registries, Session, sha256};
 use crate::blocking::blocking;
 use crate::error::{Error, Reason, Result};
 use flight::{Flights, Ticket};
-use layer::Wanted;
+use layer::{Landed, Wanted};
 use progress::BlobProgress;
 use resolve::Resolved;
 
@@ -99,16 +100,26 @@ pub(super) async fn pull(shared: &Arc<Shared>, request: PullRequest, progress: &
     if let Some(image) = present(shared, &resolved.digest, names.clone(), source.clone()).await? {
         return Ok(Pulled { image, up_to_date: true, bytes_fetched: 0 });
     }
-    let document = resolve::config(shared, &session, &resolved).await?;
     let pull = Pull { shared, session: &session, resolved: &resolved, progress };
-    let diff_ids = document.document.rootfs.diff_ids.clone();
+    let config = pull.config().await?;
+    let diff_ids = config.document.rootfs.diff_ids.clone();
     let _pins = pull.pin(&diff_ids).await?;
     let slots = pull.begin(&diff_ids).await?;
     let layers: Vec<_> = slots.iter().enumerate().map(|(index, slot)| pull.layer(index, slot)).collect();
     let brought: Vec<_> = stream::iter(layers).buffered(LAYERS_AT_ONCE).try_collect().await?;
-    let bytes_fetched = brought.iter().flatten().map(|ticket: &Ticket| ticket.progress().fetched()).sum();
-    let image = pull.finish(document, slots, brought, names, source).await?;
+    let tickets = brought.iter().chain([&config.ticket]).flatten();
+    let bytes_fetched = tickets.map(|ticket: &Ticket| ticket.progress().fetched()).sum();
+    let image = pull.finish(config, slots, brought, names, source).await?;
     Ok(Pulled { image, up_to_date: bytes_fetched == 0, bytes_fetched })
+}
+
+/// An image's config.
+#[derive(Debug)]
+struct Config {
+    bytes: Vec<u8>,
+    document: ConfigDocument,
+    /// If it had to be fetched.
+    ticket: Option<Ticket>,
 }
 
 /// A layer of the image.
@@ -128,6 +139,31 @@ struct Pull<'a> {
 }
 
 impl Pull<'_> {
+    /// The image's config, from the content store if that has it.
+    async fn config(&self) -> Result<Config> {
+        let descriptor = &self.resolved.config;
+        let (shared, digest) = (Arc::clone(self.shared), descriptor.digest.clone());
+        let stored = blocking(move || {
+            let bytes = shared.content.read_document(&digest).ok();
+            Ok(bytes.filter(|bytes| sha256(bytes) == digest))
+        });
+        let (bytes, ticket) = match stored.await? {
+            Some(bytes) => (bytes, None),
+            None => {
+                let (digest, size) = (descriptor.digest.clone(), descriptor.size);
+                let (ticket, landed) = self.bring(Wanted { digest, size, is_layer: false }, |_| {}).await?;
+                let shared = Arc::clone(self.shared);
+                (blocking(move || landed.read(&shared)).await?, Some(ticket))
+            }
+        };
+        if bytes.len() as u64 != descriptor.size {
+            let line = format!("the config has {} bytes, the manifest says {}", bytes.len(), descriptor.size);
+            return Err(Error::new(Reason::InvalidArchive, line));
+        }
+        let document = ConfigDocument::parse(&bytes, self.resolved.layers.len())?;
+        Ok(Config { bytes, document, ticket })
+    }
+
     /// Keeps what is there of the image from being swept until it is recorded.
     async fn pin(&self, diff_ids: &[String]) -> Result<Pins> {
         let blobs = self.resolved.blobs();
@@ -148,9 +184,14 @@ impl Pull<'_> {
             let slots = layers.into_iter().zip(diff_ids).map(|(layer, diff_id)| {
                 let present = shared.catalog.layer_of(&layer.digest, &diff_id);
                 let present = present.filter(|known| shared.has_layer(known) && shared.content.has(&layer.digest));
-                Slot { wanted: Wanted { digest: layer.digest, size: layer.size }, diff_id, present }
+                Slot { wanted: Wanted { digest: layer.digest, size: layer.size, is_layer: true }, diff_id, present }
             });
-            Ok(slots.collect())
+            let slots: Vec<_> = slots.collect();
+            let missing =
+                slots.iter().filter(|slot| slot.present.is_none() && !shared.content.has(&slot.wanted.digest));
+            let missing: BTreeMap<_, _> = missing.map(|slot| (slot.wanted.digest.as_str(), slot.wanted.size)).collect();
+            part::check_space(&shared.parts, &missing)?;
+            Ok(slots)
         })
         .await?;
         let layers = slots.iter().map(|slot| {
@@ -165,21 +206,29 @@ impl Pull<'_> {
         Ok(slots)
     }
 
-    /// Brings one layer, or joins whoever does.
+    /// Brings one layer.
     async fn layer(&self, index: usize, slot: &Slot) -> Result<Option<Ticket>> {
         if slot.present.is_some() {
             return Ok(None);
         }
+        let show = |ticket: &Ticket| self.progress.join(index, ticket.progress());
+        let (ticket, landed) = self.bring(slot.wanted.clone(), show).await?;
+        match &landed.diff_id {
+            Some(diff_id) if *diff_id != slot.diff_id => Err(install::other_layer(diff_id, &slot.diff_id)),
+            _ => Ok(Some(ticket)),
+        }
+    }
+
+    /// Brings a blob, or joins whoever does; `show` is told of each flight.
+    async fn bring(&self, wanted: Wanted, show: impl Fn(&Ticket)) -> Result<(Ticket, Arc<Landed>)> {
         let mut joins = 0;
         loop {
-            let fly = |progress| {
-                layer::bring(Arc::clone(self.shared), Arc::clone(self.session), slot.wanted.clone(), progress)
-            };
-            let ticket = self.shared.pulls.flights.board(&slot.wanted.digest, fly).await;
-            self.progress.join(index, ticket.progress());
+            let fly =
+                |progress| layer::bring(Arc::clone(self.shared), Arc::clone(self.session), wanted.clone(), progress);
+            let ticket = self.shared.pulls.flights.board(&wanted.digest, fly).await;
+            show(&ticket);
             match ticket.landed().await {
-                Ok(landed) if landed.diff_id == slot.diff_id => return Ok(Some(ticket)),
-                Ok(landed) => return Err(install::other_layer(&landed.diff_id, &slot.diff_id)),
+                Ok(landed) => return Ok((ticket, landed)),
                 // Another's registry, mirror or credentials may have failed: ours get their turn.
                 Err(error) if ticket.first || joins >= JOINS_MAX => return Err(error),
                 Err(_) => joins += 1,
@@ -190,14 +239,15 @@ impl Pull<'_> {
     /// Keeps everything and records the image. What the tickets brought stays theirs until then.
     async fn finish(
         &self,
-        config: resolve::Config,
+        config: Config,
         slots: Vec<Slot>,
         brought: Vec<Option<Ticket>>,
         names: Vec<String>,
         source: Source,
     ) -> Result<Arc<Image>> {
+        let Config { bytes: config_bytes, document, ticket: config } = config;
         let mut landed = Vec::new();
-        for ticket in &brought {
+        for ticket in brought.iter().chain([&config]) {
             landed.push(match ticket {
                 Some(ticket) => Some(ticket.landed().await?),
                 None => None,
@@ -206,26 +256,27 @@ impl Pull<'_> {
         let (shared, manifest) = (Arc::clone(self.shared), self.resolved.bytes.clone());
         let installed = blocking(move || {
             let (mut kept, mut layers) = (Vec::new(), Vec::new());
+            let landed: Vec<_> = landed
+                .iter()
+                .map(|landed| landed.as_ref().map_or(Ok(None), |landed| landed.keep(&shared)))
+                .collect::<Result<_>>()?;
             for (slot, landed) in slots.into_iter().zip(landed) {
-                kept.push(match (slot.present, landed) {
-                    (Some(present), _) => present,
-                    (None, Some(landed)) => landed.keep(&shared)?,
-                    (None, None) => return Err(Error::new(Reason::Internal, "a layer was not brought")),
-                });
+                let layer = slot.present.or(landed);
+                kept.push(layer.ok_or_else(|| Error::new(Reason::Internal, "a layer was not brought"))?);
                 let (digest, diff_id) = (slot.wanted.digest, slot.diff_id);
                 layers.push(UnpackedLayer { digest, diff_id, blob: None, converted: None });
             }
             let unpacked = Unpacked {
                 manifest: shared.content.write(&manifest)?,
-                config: shared.content.write(&config.bytes)?,
-                document: config.document,
+                config: shared.content.write(&config_bytes)?,
+                document,
                 layers,
                 names,
             };
             install::install_pulled(&shared, unpacked, Origin { source, layers: kept })
         });
         let image = installed.await;
-        drop(brought);
+        drop((brought, config));
         image
     }
 }

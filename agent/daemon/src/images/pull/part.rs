@@ -76,6 +76,22 @@ pub(super) fn list(directory: &Path) -> Result<Vec<PartFile>> {
     Ok(parts)
 }
 
+/// Refuses to begin what cannot end: the blobs of these sizes, without what is there of them, must fit on the disk. Layers take
+/// up more than that, but how much shows only when they are converted.
+pub(super) fn check_space(directory: &Path, blobs: &BTreeMap<&str, u64>) -> Result<()> {
+    let there = |digest: &str| fs::metadata(path(directory, digest)).map_or(0, |part| part.blocks() * 512);
+    let needed: u64 = blobs.iter().map(|(digest, size)| size.saturating_sub(there(digest))).sum();
+    let disk = rustix::fs::statvfs(directory).map_err(|errno| {
+        Error::io(format!("asking for the space below {}", directory.display()), &io::Error::from(errno))
+    })?;
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    if needed <= free {
+        return Ok(());
+    }
+    let line = format!("fetching the image takes {needed} bytes more, {} has {free}", directory.display());
+    Err(Error::new(Reason::StorageFull, line).hint("remove images: `hullctl image prune`"))
+}
+
 /// Removes the part of a blob; returns the bytes that it took up.
 pub(super) fn remove(directory: &Path, digest: &str) -> Result<u64> {
     let path = path(directory, digest);
@@ -300,6 +316,23 @@ mod tests {
         let part = open(dir.path(), 0);
         assert_eq!(part.follow().read(&mut [0; 9]).unwrap(), 0);
         assert_eq!(fs::read(part.finish().unwrap()).unwrap(), b"");
+    }
+
+    #[test]
+    fn what_cannot_fit_is_refused_and_what_is_there_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let of = |size| BTreeMap::from([(DIGEST, size)]);
+        check_space(dir.path(), &of(1)).unwrap();
+        let error = check_space(dir.path(), &of(1 << 60)).unwrap_err();
+        assert_eq!(error.reason, Reason::StorageFull);
+        assert!(error.message.contains(&(1_u64 << 60).to_string()), "{error}");
+        open(dir.path(), 1 << 20).write(0, &vec![1; 1 << 20]).unwrap();
+        let parts = list(dir.path()).unwrap();
+        assert_eq!(parts[0].digest, DIGEST);
+        assert!(parts[0].bytes >= 1 << 20);
+        assert_eq!(remove(dir.path(), DIGEST).unwrap(), parts[0].bytes);
+        assert_eq!(list(dir.path()).unwrap(), []);
+        assert_eq!(remove(dir.path(), DIGEST).unwrap(), 0);
     }
 
     proptest! {

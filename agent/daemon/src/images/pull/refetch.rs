@@ -47,13 +47,11 @@ async fn from(shared: &Arc<Shared>, session: Arc<Session>, image: &Image, digest
     let Document::Manifest { config, layers } = parse_manifest("the manifest", &bytes)? else {
         return Err(Error::new(Reason::Internal, "an image's manifest is an index"));
     };
-    if digest == config.digest {
-        return keep(shared, session.small_blob(digest).await?).await;
-    }
-    let Some(layer) = layers.into_iter().find(|layer| layer.digest == digest) else {
+    let config_digest = config.digest.clone();
+    let Some(blob) = layers.into_iter().chain([config]).find(|blob| blob.digest == digest) else {
         return Err(Error::new(Reason::Internal, format!("the image {} has no blob {digest}", image.digest)));
     };
-    let wanted = Wanted { digest: layer.digest, size: layer.size };
+    let wanted = Wanted { is_layer: blob.digest != config_digest, digest: blob.digest, size: blob.size };
     let fly = |progress| layer::bring(Arc::clone(shared), Arc::clone(&session), wanted.clone(), progress);
     let ticket = shared.pulls.flights.board(digest, fly).await;
     let (landed, shared) = (ticket.landed().await?, Arc::clone(shared));
@@ -64,7 +62,7 @@ async fn from(shared: &Arc<Shared>, session: Arc<Session>, image: &Image, digest
     .await
 }
 
-/// Keeps a small blob.
+/// Keeps a manifest.
 async fn keep(shared: &Arc<Shared>, bytes: Vec<u8>) -> Result<()> {
     let shared = Arc::clone(shared);
     blocking(move || {

@@ -1,16 +1,12 @@
-//! From a reference to the manifest of one image and its config.
+//! From a reference to the manifest of one image.
 
-use std::sync::Arc;
-
-use super::Shared;
-use crate::blocking::blocking;
 use crate::error::{Error, Reason, Result};
-use crate::images::document::{ConfigDocument, Descriptor, Document, media_type, parse_manifest};
+use crate::images::document::{Descriptor, Document, media_type, parse_manifest};
 use crate::images::limits::{ARCHIVE_BYTES_MAX, JSON_MAX};
 use crate::images::media::{self, DocumentKind};
 use crate::images::platform::WantedPlatform;
 use crate::images::reference::Reference;
-use crate::images::registry::{Fetched, Session, sha256};
+use crate::images::registry::{Fetched, Session};
 
 /// Indexes within indexes that are followed.
 const INDEX_DEPTH_MAX: usize = 2;
@@ -24,13 +20,6 @@ pub(super) struct Resolved {
     pub(super) index: Option<String>,
     pub(super) config: Descriptor,
     pub(super) layers: Vec<Descriptor>,
-}
-
-/// An image's config.
-#[derive(Debug)]
-pub(super) struct Config {
-    pub(super) bytes: Vec<u8>,
-    pub(super) document: ConfigDocument,
 }
 
 impl Resolved {
@@ -94,21 +83,55 @@ fn check(resolved: Resolved) -> Result<Resolved> {
     Ok(resolved)
 }
 
-/// The image's config, from the content store if it is there.
-pub(super) async fn config(shared: &Arc<Shared>, session: &Session, resolved: &Resolved) -> Result<Config> {
-    let (store, digest) = (Arc::clone(shared), resolved.config.digest.clone());
-    let stored = blocking(move || {
-        let bytes = store.content.read_document(&digest).ok();
-        Ok(bytes.filter(|bytes| sha256(bytes) == digest))
-    });
-    let bytes = match stored.await? {
-        Some(bytes) => bytes,
-        None => session.small_blob(&resolved.config.digest).await?,
-    };
-    if bytes.len() as u64 != resolved.config.size {
-        let line = format!("the config has {} bytes, the manifest says {}", bytes.len(), resolved.config.size);
-        return Err(Error::new(Reason::InvalidArchive, line));
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OCI: &str = media::OCI_MANIFEST;
+
+    fn manifest(media_type: &str, config: &str, layer: &str) -> Vec<u8> {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        let descriptor =
+            |kind: &str, size: u64| format!(r#"{{"mediaType":"{kind}","digest":"{digest}","size":{size}}}"#);
+        let own = if media_type.is_empty() { String::new() } else { format!(r#""mediaType":"{media_type}","#) };
+        let (config, layer) = (descriptor(config, 2), descriptor(layer, 3));
+        format!(r#"{{"schemaVersion":2,{own}"config":{config},"layers":[{layer}]}}"#).into_bytes()
     }
-    let document = ConfigDocument::parse(&bytes, resolved.layers.len())?;
-    Ok(Config { bytes, document })
+
+    fn read_as(bytes: Vec<u8>, served: &str, said: &str) -> Result<Resolved> {
+        let fetched = Fetched { bytes, digest: "sha256:x".into(), media_type: served.into() };
+        match read(&fetched, said)? {
+            Document::Manifest { config, layers } => {
+                check(Resolved { digest: fetched.digest, bytes: fetched.bytes, index: None, config, layers })
+            }
+            Document::Index(_) => Err(Error::new(Reason::Internal, "an index")),
+        }
+    }
+
+    fn problem(resolved: Result<Resolved>) -> String {
+        resolved.unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_all_sides_say_must_be_the_same() {
+        let layer = "application/vnd.oci.image.layer.v1.tar+gzip";
+        let good = || manifest(OCI, media::OCI_CONFIG, layer);
+        read_as(good(), OCI, OCI).unwrap();
+        read_as(good(), "application/json", "").unwrap();
+        read_as(manifest("", media::OCI_CONFIG, layer), OCI, "").unwrap();
+        read_as(good(), media::DOCKER_MANIFEST, "").unwrap();
+        for (served, said) in [(media::OCI_INDEX, ""), (OCI, media::OCI_INDEX)] {
+            assert!(problem(read_as(good(), served, said)).contains("as is said"));
+        }
+        let schema1 = "application/vnd.docker.distribution.manifest.v1+json";
+        assert!(problem(read_as(good(), schema1, "")).contains("schema 1"));
+    }
+
+    #[test]
+    fn only_images_of_known_layers_are_taken() {
+        let artifact = manifest(OCI, "application/vnd.example.chart", "application/vnd.example.content");
+        assert!(problem(read_as(artifact, OCI, "")).contains("artifact"));
+        let foreign = manifest(OCI, media::OCI_CONFIG, "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip");
+        assert!(problem(read_as(foreign, OCI, "")).contains("foreign"));
+    }
 }

@@ -1,6 +1,6 @@
 //! What a registry says when it refuses: its JSON of errors, in one line of hull's.
 
-use http::{Method, StatusCode};
+use http::StatusCode;
 use serde::Deserialize;
 
 use super::retry::{Kind, Trouble, kind};
@@ -61,16 +61,6 @@ fn words(body: &[u8]) -> String {
         return String::new();
     }
     text.chars().take(WORDS_MAX).collect()
-}
-
-/// A method, for errors.
-pub(super) fn doing(method: &Method, thing: &str) -> String {
-    let verb = match *method {
-        Method::GET => "fetching",
-        Method::HEAD => "looking for",
-        _ => "sending",
-    };
-    format!("{verb} {thing}")
 }
 
 #[cfg(test)]

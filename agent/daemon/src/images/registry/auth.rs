@@ -177,6 +177,9 @@ impl Asker<'_> {
         let basic = basic.transpose().map_err(|_| wrong("the password holds bytes that no header can".to_owned()))?;
         let answer = self.transport.send(&call, basic.as_ref()).await?;
         if answer.status == StatusCode::UNAUTHORIZED || answer.status == StatusCode::FORBIDDEN {
+            if self.credentials.is_none() {
+                return Err(nobody(&shown(&call.uri), "gives no token to anybody").into());
+            }
             let line = format!("{} does not take these credentials", shown(&call.uri));
             return Err(Error::new(Reason::RegistryUnauthenticated, line).hint("log in again").into());
         }

@@ -46,9 +46,10 @@ mod tests {
     use super::*;
 
     fn of(values: &[&str]) -> Option<Challenge> {
-        let values = values.iter().map(|value| (WWW_AUTHENTICATE, value.parse().unwrap()));
         let mut headers = HeaderMap::new();
-        values.for_each(|(name, value)| drop(headers.append(name, value)));
+        for value in values {
+            headers.append(WWW_AUTHENTICATE, value.parse().unwrap());
+        }
         parse(&headers)
     }
 

@@ -41,59 +41,48 @@ impl Session {
     /// `IMAGE_NOT_FOUND`, `REGISTRY_DENIED`, `REGISTRY_UNAUTHENTICATED`, `REGISTRY_UNAVAILABLE`, `REGISTRY_ERROR`,
     /// `BLOB_DAMAGED`, `LIMIT_EXCEEDED`.
     pub(in crate::images) async fn manifest(&self, reference: &str) -> Result<Fetched> {
-        let need = if is_digest(reference) { Need::Pull } else { Need::Resolve };
-        let path = format!("/{}/manifests/{reference}", self.repository);
-        self.document(need, &path, reference, &MANIFESTS.join(", ")).await
-    }
-
-    /// Fetches a small blob whole.
-    ///
-    /// # Errors
-    /// As [`Self::manifest`].
-    pub(in crate::images) async fn small_blob(&self, digest: &str) -> Result<Vec<u8>> {
-        let path = format!("/{}/blobs/{digest}", self.repository);
-        Ok(self.document(Need::Pull, &path, digest, "*/*").await?.bytes)
-    }
-
-    async fn document(&self, need: Need, path: &str, reference: &str, accept: &str) -> Result<Fetched> {
-        let separator = if is_digest(reference) { "@" } else { ":" };
-        let what = format!("{}{separator}{reference}", self.repository());
         let mut backoff = Backoff::default();
         loop {
-            let attempt = async {
-                let make = |line: &Line| {
-                    let mut call = line.call(Method::GET, path, &[])?;
-                    call.headers.insert(ACCEPT, header(accept)?);
-                    Ok(call)
-                };
-                let (answer, line) = self.pass(need, &what, make, &[StatusCode::OK]).await?;
-                let text = |name: &str| {
-                    answer.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
-                };
-                let said = text(CONTENT_DIGEST);
-                let media_type = text(CONTENT_TYPE.as_str());
-                let media_type = media_type.split(';').next().unwrap_or_default().trim().to_owned();
-                let bytes = answer.read(JSON_MAX).await?;
-                let digest = sha256(&bytes);
-                let promised = [reference, &said].into_iter().find(|digest| is_digest(digest));
-                match promised.filter(|promised| **promised != digest) {
-                    None => Ok(Fetched { bytes, digest, media_type }),
-                    Some(promised) => Err(self.damaged(line, &what, promised, &digest)),
-                }
-            };
-            match attempt.await {
+            match self.try_manifest(reference).await {
                 Ok(fetched) => return Ok(fetched),
                 Err(trouble) => backoff.after(trouble).await.map_err(|trouble| trouble.error)?,
             }
         }
     }
 
-    /// The error of bytes that are not those of their digest; it passes if there is another endpoint to ask.
-    fn damaged(&self, line: usize, what: &str, expected: &str, found: &str) -> Trouble {
-        let line_name = self.lines.get(line).map(Line::name).unwrap_or_default();
-        let text = format!("{what} from {line_name} is damaged: its digest is {found}, not {expected}");
-        let error = Error::new(Reason::BlobDamaged, text);
-        if self.distrust(line) { Trouble::passing(error) } else { Trouble::lasting(error) }
+    async fn try_manifest(&self, reference: &str) -> Result<Fetched, Trouble> {
+        let (need, separator) = if is_digest(reference) { (Need::Pull, '@') } else { (Need::Resolve, ':') };
+        let what = format!("{}{separator}{reference}", self.repository());
+        let path = format!("/{}/manifests/{reference}", self.repository);
+        let make = |line: &Line| {
+            let mut call = line.call(Method::GET, &path, &[])?;
+            call.headers.insert(ACCEPT, header(&MANIFESTS.join(", "))?);
+            Ok(call)
+        };
+        let (answer, line) = self.pass(need, &what, make, &[StatusCode::OK]).await?;
+        let text =
+            |name: &str| answer.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+        let said = text(CONTENT_DIGEST);
+        let media_type = text(CONTENT_TYPE.as_str());
+        let media_type = media_type.split(';').next().unwrap_or_default().trim().to_owned();
+        let bytes = answer.read(JSON_MAX).await?;
+        let digest = sha256(&bytes);
+        let promised = [reference, &said].into_iter().find(|digest| is_digest(digest));
+        match promised.filter(|promised| **promised != digest) {
+            None => Ok(Fetched { bytes, digest, media_type }),
+            Some(promised) => {
+                let error = self.damaged(line, &what, promised, &digest);
+                // There may be another endpoint to ask.
+                Err(if self.distrust(line) { Trouble::passing(error) } else { Trouble::lasting(error) })
+            }
+        }
+    }
+
+    /// The error of bytes that are not those of their digest.
+    pub(in crate::images) fn damaged(&self, line: usize, what: &str, expected: &str, found: &str) -> Error {
+        let from = self.lines.get(line).map(Line::name).unwrap_or_default();
+        let text = format!("{what} from {from} is damaged: its digest is {found}, not {expected}");
+        Error::new(Reason::BlobDamaged, text)
     }
 
     /// Asks other endpoints before this one, from now on. Returns whether there are any that have not failed.

@@ -95,7 +95,12 @@ impl Backoff {
         self.failures += 1;
         match trouble.kind {
             Kind::Passing { after } if self.failures < ATTEMPTS => Ok(self.pause(after, random())),
-            _ => Err(trouble.clone()),
+            Kind::Passing { .. } => {
+                let mut last = trouble.clone();
+                last.error.message = format!("{} (after {ATTEMPTS} attempts)", last.error.message);
+                Err(last)
+            }
+            Kind::Missing | Kind::Final => Err(trouble.clone()),
         }
     }
 

@@ -213,14 +213,14 @@ fn full(bytes: Bytes) -> Body {
 fn failed(uri: &Uri, error: &hyper_util::client::legacy::Error) -> Trouble {
     let error = error as &(dyn std::error::Error + 'static);
     let line = format!("cannot reach {}: {}", shown(uri), causes(error));
-    let failed = Error::new(Reason::RegistryUnavailable, line);
+    // What TLS refuses it refuses again.
+    let refused = |line, hint| Trouble::lasting(Error::new(Reason::RegistryError, line).hint(hint));
     match tls_error(error) {
-        // What TLS refuses it refuses again.
         Some(rustls::Error::InvalidMessage(_)) => {
-            Trouble::lasting(failed.hint("does it speak plain http? then hosts.toml must say so"))
+            refused(line, "does it speak plain http? then hosts.toml must say so")
         }
-        Some(_) => Trouble::lasting(failed.hint("its authority can be named as `ca` in hosts.toml")),
-        None => Trouble::passing(failed),
+        Some(_) => refused(line, "its authority can be named as `ca` in hosts.toml"),
+        None => Trouble::passing(Error::new(Reason::RegistryUnavailable, line)),
     }
 }
 
