@@ -152,6 +152,10 @@ impl Flight {
 }
 
 impl Ticket {
+    pub(super) fn digest(&self) -> &str {
+        &self.digest
+    }
+
     pub(super) fn progress(&self) -> &Arc<BlobProgress> {
         &self.flight.progress
     }

@@ -111,7 +111,7 @@ pub(super) async fn bring(
 ) -> Result<Landed> {
     let _slot = shared.pulls.slot().await?;
     progress.set_phase(PullPhase::Downloading);
-    let landed = match stored(&shared, &wanted).await? {
+    let landed = match stored(&shared, &wanted, &progress).await? {
         Some(landed) => landed,
         None => fetched(&shared, &session, &wanted, &progress).await?,
     };
@@ -121,12 +121,14 @@ pub(super) async fn bring(
 }
 
 /// A blob that the content store has.
-async fn stored(shared: &Arc<Shared>, wanted: &Wanted) -> Result<Option<Landed>> {
-    let (shared, wanted) = (Arc::clone(shared), wanted.clone());
+async fn stored(shared: &Arc<Shared>, wanted: &Wanted, progress: &Arc<BlobProgress>) -> Result<Option<Landed>> {
+    let (shared, wanted, progress) = (Arc::clone(shared), wanted.clone(), Arc::clone(progress));
     blocking(move || {
         if !shared.content.has(&wanted.digest) {
             return Ok(None);
         }
+        progress.set_done(wanted.size);
+        progress.set_phase(PullPhase::Converting);
         let blob = shared.content.read(&wanted.digest)?;
         let made = if wanted.is_layer { Some(convert(&shared, blob)?) } else { None };
         Ok(Some(Landed::new(wanted, None, made)))
@@ -213,7 +215,7 @@ async fn try_fetch(
     let failed = |error| (error, line);
     let found = found.map_err(failed)?;
     if found != wanted.digest {
-        return Err(failed(session.damaged(line, "a blob", &wanted.digest, &found)));
+        return Err(failed(session.damaged(line, "the blob", &wanted.digest, &found)));
     }
     let made = made.map_err(failed)?;
     let finishing = part.clone();

@@ -105,10 +105,11 @@ pub(super) async fn pull(shared: &Arc<Shared>, request: PullRequest, progress: &
     let diff_ids = config.document.rootfs.diff_ids.clone();
     let _pins = pull.pin(&diff_ids).await?;
     let slots = pull.begin(&diff_ids).await?;
-    let layers: Vec<_> = slots.iter().enumerate().map(|(index, slot)| pull.layer(index, slot)).collect();
-    let brought: Vec<_> = stream::iter(layers).buffered(LAYERS_AT_ONCE).try_collect().await?;
+    let brought = pull.layers(&slots).await?;
     let tickets = brought.iter().chain([&config.ticket]).flatten();
-    let bytes_fetched = tickets.map(|ticket: &Ticket| ticket.progress().fetched()).sum();
+    // A layer that comes twice was fetched once.
+    let fetched: BTreeMap<_, _> = tickets.map(|ticket| (ticket.digest(), ticket.progress().fetched())).collect();
+    let bytes_fetched = fetched.into_values().sum();
     let image = pull.finish(config, slots, brought, names, source).await?;
     Ok(Pulled { image, up_to_date: bytes_fetched == 0, bytes_fetched })
 }
@@ -204,6 +205,15 @@ impl Pull<'_> {
         });
         self.progress.begin(&self.resolved.digest, layers.collect());
         Ok(slots)
+    }
+
+    /// Brings the layers, a few at once.
+    async fn layers(&self, slots: &[Slot]) -> Result<Vec<Option<Ticket>>> {
+        let one = |(index, slot)| async move { Ok::<_, Error>((index, self.layer(index, slot).await?)) };
+        let all: Vec<_> = slots.iter().enumerate().map(one).collect();
+        let mut brought: Vec<_> = stream::iter(all).buffer_unordered(LAYERS_AT_ONCE).try_collect().await?;
+        brought.sort_by_key(|(index, _)| *index);
+        Ok(brought.into_iter().map(|(_, ticket)| ticket).collect())
     }
 
     /// Brings one layer.

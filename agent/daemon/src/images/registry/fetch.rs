@@ -85,12 +85,11 @@ impl Session {
         Error::new(Reason::BlobDamaged, text)
     }
 
-    /// Asks other endpoints before this one, from now on. Returns whether there are any that have not failed.
+    /// Asks other endpoints before this one, from now on. Returns whether that may help: there is one that has not failed, and
+    /// this one had not either.
     pub(in crate::images) fn distrust(&self, line: usize) -> bool {
-        if let Some(line) = self.lines.get(line) {
-            line.set_failed(true);
-        }
-        self.lines.iter().any(|line| line.endpoint.capabilities.pull && !line.has_failed())
+        let trusted = self.lines.get(line).is_some_and(|line| !line.set_failed());
+        trusted && self.lines.iter().any(|line| line.endpoint.capabilities.pull && !line.has_failed())
     }
 
     /// Begins to fetch a blob, once: `range` is where from and, if it is not the blob's end, where to (exclusive).
@@ -135,15 +134,12 @@ impl Session {
             let call = make(line)?;
             let sent = line.send(&call, &self.registries.shared.tokens).await;
             let trouble = match sent {
-                Ok(answer) if accepted.contains(&answer.status) => {
-                    line.set_failed(false);
-                    return Ok((answer, index));
-                }
+                Ok(answer) if accepted.contains(&answer.status) => return Ok((answer, index)),
                 Ok(answer) => answer::refusal(answer, &format!("fetching {what}")).await,
                 Err(trouble) => trouble,
             };
             if matches!(trouble.kind, Kind::Passing { .. }) {
-                line.set_failed(true);
+                line.set_failed();
             }
             match &verdict {
                 Some((true, _)) => others.push(trouble.error.message),

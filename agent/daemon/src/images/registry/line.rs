@@ -44,8 +44,9 @@ impl Line {
         self.failed.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_failed(&self, failed: bool) {
-        self.failed.store(failed, Ordering::Relaxed);
+    /// Returns whether it had failed before.
+    pub(super) fn set_failed(&self) -> bool {
+        self.failed.swap(true, Ordering::Relaxed)
     }
 
     /// A request for `path` below the endpoint's prefix.
