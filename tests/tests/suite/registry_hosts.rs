@@ -20,7 +20,7 @@ async fn tls_needs_an_authority_that_is_trusted() {
     let server = format!("server = \"https://{host}\"\n");
     site.configure(NAME, &server);
     let refused = site.pull(&name).await;
-    let status = assert_error(refused, Code::Unavailable, "REGISTRY_UNAVAILABLE", "certificate");
+    let status = assert_error(refused, Code::FailedPrecondition, "REGISTRY_ERROR", "certificate");
     assert!(status.message().contains("`ca`"), "it says what to do: {}", status.message());
     site.configure(NAME, &format!("{server}ca = \"{}\"\n", site.registry.certificates().join("ca.crt").display()));
     assert_eq!(site.pull(&name).await.expect("PullImage").image().names[0], name);
@@ -46,7 +46,7 @@ async fn a_registry_may_ask_for_a_certificate() {
     for file in ["ca.crt", "client.cert", "client.key"] {
         std::fs::copy(site.registry.certificates().join(file), directory.join(file)).expect("copying");
     }
-    assert_error(site.pull(&name).await, Code::Unavailable, "REGISTRY_UNAVAILABLE", "ertificate");
+    assert_error(site.pull(&name).await, Code::FailedPrecondition, "REGISTRY_ERROR", "`client`");
     site.configure(NAME, &format!("{server}client = [[\"client.cert\", \"client.key\"]]\n"));
     site.pull(&name).await.expect("PullImage");
 }
@@ -68,7 +68,7 @@ async fn plain_http_is_spoken_with_loopback_or_where_the_file_says_so() {
     site.publish("demo/x:1", &layer());
     let name = site.registry.name("demo/x:1");
     let refused = site.pull(&name).await;
-    let status = assert_error(refused, Code::Unavailable, "REGISTRY_UNAVAILABLE", "https://10.77.0.1");
+    let status = assert_error(refused, Code::FailedPrecondition, "REGISTRY_ERROR", "https://10.77.0.1");
     assert!(status.message().contains("plain http"), "it says what to do: {}", status.message());
     let host = site.registry.host();
     site.configure(&host, &format!("server = \"http://{host}\"\n"));

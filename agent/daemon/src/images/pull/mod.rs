@@ -101,17 +101,11 @@ pub(super) async fn pull(shared: &Arc<Shared>, request: PullRequest, progress: &
         return Ok(Pulled { image, up_to_date: true, bytes_fetched: 0 });
     }
     let pull = Pull { shared, session: &session, resolved: &resolved, progress };
-    let config = pull.config().await?;
-    let diff_ids = config.document.rootfs.diff_ids.clone();
-    let _pins = pull.pin(&diff_ids).await?;
-    let slots = pull.begin(&diff_ids).await?;
-    let brought = pull.layers(&slots).await?;
-    let tickets = brought.iter().chain([&config.ticket]).flatten();
-    // A layer that comes twice was fetched once.
-    let fetched: BTreeMap<_, _> = tickets.map(|ticket| (ticket.digest(), ticket.progress().fetched())).collect();
-    let bytes_fetched = fetched.into_values().sum();
-    let image = pull.finish(config, slots, brought, names, source).await?;
-    Ok(Pulled { image, up_to_date: bytes_fetched == 0, bytes_fetched })
+    let pulled = pull.run(names, source).await;
+    if matches!(&pulled, Err(error) if matches!(error.reason, Reason::InvalidArchive | Reason::UnsupportedFeature)) {
+        pull.forget().await?;
+    }
+    pulled
 }
 
 /// An image's config.
@@ -140,6 +134,26 @@ struct Pull<'a> {
 }
 
 impl Pull<'_> {
+    async fn run(&self, names: Vec<String>, source: Source) -> Result<Pulled> {
+        let config = self.config().await?;
+        let diff_ids = config.document.rootfs.diff_ids.clone();
+        let _pins = self.pin(&diff_ids).await?;
+        let slots = self.begin(&diff_ids).await?;
+        let brought = self.layers(&slots).await?;
+        let tickets = brought.iter().chain([&config.ticket]).flatten();
+        // A layer that comes twice was fetched once.
+        let fetched: BTreeMap<_, _> = tickets.map(|ticket| (ticket.digest(), ticket.progress().fetched())).collect();
+        let bytes_fetched = fetched.into_values().sum();
+        let image = self.finish(config, slots, brought, names, source).await?;
+        Ok(Pulled { image, up_to_date: bytes_fetched == 0, bytes_fetched })
+    }
+
+    /// Removes the parts of an image that will be refused again. Those that another pull is at are its own.
+    async fn forget(&self) -> Result<()> {
+        let (shared, blobs) = (Arc::clone(self.shared), self.resolved.blobs());
+        blocking(move || blobs.iter().try_for_each(|digest| remove_part(&shared, digest).map(drop))).await
+    }
+
     /// The image's config, from the content store if that has it.
     async fn config(&self) -> Result<Config> {
         let descriptor = &self.resolved.config;
