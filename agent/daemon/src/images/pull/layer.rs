@@ -137,6 +137,8 @@ async fn stored(shared: &Arc<Shared>, wanted: &Wanted, progress: &Arc<BlobProgre
 }
 
 async fn fetched(shared: &Arc<Shared>, session: &Session, wanted: &Wanted, progress: &BlobProgress) -> Result<Landed> {
+    // Each endpoint may give something else, but none twice.
+    let mut others = session.endpoints();
     loop {
         let (directory, blob) = (shared.parts.clone(), wanted.clone());
         let part = blocking(move || Part::open(&directory, &blob.digest, blob.size)).await?;
@@ -159,9 +161,11 @@ async fn fetched(shared: &Arc<Shared>, session: &Session, wanted: &Wanted, progr
             .await?;
         }
         // What was there before may have been the damage, or the mirror that it came from.
-        let again = error.reason == Reason::BlobDamaged && (resumed || session.distrust(line));
-        if !again {
-            return Err(error);
+        let elsewhere = || others > 1 && session.distrust(line);
+        match error.reason {
+            Reason::BlobDamaged if resumed => {}
+            Reason::BlobDamaged if elsewhere() => others -= 1,
+            _ => return Err(error),
         }
         tracing::warn!(%error, "fetching a blob anew");
     }

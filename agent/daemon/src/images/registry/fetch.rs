@@ -85,11 +85,12 @@ impl Session {
         Error::new(Reason::BlobDamaged, text)
     }
 
-    /// Asks other endpoints before this one, from now on. Returns whether that may help: there is one that has not failed, and
-    /// this one had not either.
+    /// Asks other endpoints before this one, from now on. Returns whether there is one that has not failed.
     pub(in crate::images) fn distrust(&self, line: usize) -> bool {
-        let trusted = self.lines.get(line).is_some_and(|line| !line.set_failed());
-        trusted && self.lines.iter().any(|line| line.endpoint.capabilities.pull && !line.has_failed())
+        if let Some(line) = self.lines.get(line) {
+            line.set_failed();
+        }
+        self.lines.iter().any(|line| line.endpoint.capabilities.pull && !line.has_failed())
     }
 
     /// Begins to fetch a blob, once: `range` is where from and, if it is not the blob's end, where to (exclusive).

@@ -44,9 +44,8 @@ impl Line {
         self.failed.load(Ordering::Relaxed)
     }
 
-    /// Returns whether it had failed before.
-    pub(super) fn set_failed(&self) -> bool {
-        self.failed.swap(true, Ordering::Relaxed)
+    pub(super) fn set_failed(&self) {
+        self.failed.store(true, Ordering::Relaxed);
     }
 
     /// A request for `path` below the endpoint's prefix.

@@ -164,6 +164,11 @@ impl Registries {
 }
 
 impl Session {
+    /// How many endpoints there are.
+    pub(super) fn endpoints(&self) -> usize {
+        self.lines.len()
+    }
+
     /// "docker.io/library/alpine".
     pub(super) fn repository(&self) -> String {
         format!("{}/{}", self.domain, self.repository)
