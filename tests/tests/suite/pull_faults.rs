@@ -176,6 +176,14 @@ async fn corrupt_bytes_are_refused_and_not_kept() {
         big.site.proxy.mend();
         big.site.proxy.fault("GET", path, 9, Fault::Corrupt(at));
     };
+    let manifest: Value = serde_json::from_str(&big.site.registry.network().run(
+        "skopeo",
+        &["inspect", "--raw", "--tls-verify=false", &format!("docker://{}", big.site.registry.name("demo/big:1"))],
+    ))
+    .expect("a manifest");
+    let config = manifest["config"]["digest"].as_str().expect("a digest");
+    corrupt(config, 20);
+    assert_error(big.site.pull(&big.name).await, Code::DataLoss, "BLOB_DAMAGED", config);
     corrupt(&big.blob, 700_000);
     assert_error(big.site.pull(&big.name).await, Code::DataLoss, "BLOB_DAMAGED", &big.blob);
     nothing_of_it();
@@ -184,14 +192,6 @@ async fn corrupt_bytes_are_refused_and_not_kept() {
     assert_error(big.site.pull(&big.name).await, Code::DataLoss, "BLOB_DAMAGED", &big.blob);
     corrupt("/manifests/", 20);
     assert_error(big.site.pull(&big.name).await, Code::DataLoss, "BLOB_DAMAGED", "demo/big:1");
-    big.site.proxy.mend();
-    let manifest: Value = serde_json::from_str(&big.site.registry.network().run(
-        "skopeo",
-        &["inspect", "--raw", "--tls-verify=false", &format!("docker://{}", big.site.registry.name("demo/big:1"))],
-    ))
-    .expect("a manifest");
-    corrupt(manifest["config"]["digest"].as_str().expect("a digest"), 20);
-    assert_error(big.site.pull(&big.name).await, Code::DataLoss, "BLOB_DAMAGED", "demo/big");
     nothing_of_it();
     assert_eq!(big.site.images().await, [""; 0]);
     big.site.proxy.mend();
@@ -291,7 +291,7 @@ async fn a_document_that_may_be_read_in_two_ways_is_refused() {
 #[tokio::test]
 async fn a_layer_that_is_not_what_the_config_says_is_refused() {
     let site = Site::new().await;
-    let layout = Layout::new(site.path("layout"));
+    let mut layout = Layout::new(site.path("layout"));
     let (one, other) = (blob_layer("one", 1000), blob_layer("other", 1000));
     let image = layout.image(&[(one, Compression::Gzip)], "linux/amd64");
     let path =
@@ -319,5 +319,10 @@ async fn a_layer_that_is_not_what_the_config_says_is_refused() {
     let refused = site.pull(&site.proxy.name("demo/x:1")).await;
     assert_error(refused, Code::FailedPrecondition, "REGISTRY_ERROR", "the manifest says");
     assert!(site.proxy.asked().len() - before < 6, "that is not tried again");
+    assert!(!site.kept()["parts"].iter().any(|part| digest(&layer).ends_with(part)), "{:?}", site.kept());
+    // The config is of use for the image as it should be.
+    site.proxy.mend();
+    site.registry.push(&layout.name(&image, "x"), "demo/x:1", &[]);
+    site.pull(&site.proxy.name("demo/x:1")).await.expect("PullImage");
     assert_eq!(site.kept()["parts"], [""; 0]);
 }
