@@ -26,6 +26,8 @@ pub enum Reason {
     ImageNotFound,
     /// A container uses the image.
     ImageInUse,
+    /// A file of an image on this node is damaged or missing.
+    ImageDamaged,
     /// The archive is damaged, hostile or of an unknown kind.
     InvalidArchive,
     /// A bound of the agent was reached.

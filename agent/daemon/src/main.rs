@@ -8,6 +8,7 @@ mod images;
 mod lifecycle;
 mod runtime;
 mod service;
+mod space;
 mod stats;
 mod store;
 

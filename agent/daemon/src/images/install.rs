@@ -1,6 +1,6 @@
 //! Makes an unpacked archive an image: converts its layers, keeps its blobs, then records it.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -9,8 +9,9 @@ use tempfile::NamedTempFile;
 
 use super::content::{ScratchBlob, sync_directory};
 use super::import::{self, Progress, Stoppable, Unpacked, UnpackedLayer};
+use super::layer::Converted;
 use super::record::{Image, Layer, Record};
-use super::{Shared, compression};
+use super::{Shared, compression, layer_file};
 use crate::error::{Error, Reason, Result};
 use crate::store::{Table, Write};
 
@@ -18,7 +19,7 @@ use crate::store::{Table, Write};
 const WORKERS_MAX: usize = 4;
 
 /// Installs the image. What fails on the way removes itself, except layer files and blobs that were kept already: the
-/// sweep of those is left to [`super::remove::sweep`], which knows who else needs them.
+/// sweep of those is left to [`super::sweep::sweep`], which knows who else needs them.
 pub(super) fn install(
     shared: &Shared,
     unpacked: Unpacked,
@@ -37,7 +38,7 @@ pub(super) fn install(
     drop(pins);
     if installed.is_err() {
         let _changes = shared.lock_changes();
-        if let Err(error) = super::remove::sweep(shared) {
+        if let Err(error) = super::sweep::sweep(shared) {
             tracing::warn!(%error, "sweeping up after a failed import");
         }
     }
@@ -52,7 +53,7 @@ fn try_install(
     cancelled: &AtomicBool,
 ) -> Result<Arc<Image>> {
     let Unpacked { manifest, config, mut document, mut layers, names } = unpacked;
-    let sizes = convert_all(shared, &mut layers, progress, cancelled)?;
+    let records = convert_all(shared, &mut layers, progress, cancelled)?;
     let digest = manifest.digest.clone();
     let kept = layers.iter_mut().filter_map(|layer| layer.blob.take());
     for blob in kept.chain([config, manifest]) {
@@ -60,14 +61,13 @@ fn try_install(
     }
     sync_directory(&shared.layers)?;
     shared.content.sync()?;
-    let layers = layers.into_iter().zip(sizes).map(|(layer, size)| Layer { diff_id: layer.diff_id, size });
     let record = Record {
         created: document.created_at(),
         config: document.image_config(),
         imported_at: SystemTime::now(),
         architecture: document.architecture,
         os: document.os,
-        layers: layers.collect(),
+        layers: records,
         blobs,
     };
     let _changes = shared.lock_changes();
@@ -87,37 +87,32 @@ pub(super) fn record_image(
     }
     names.sort();
     names.dedup();
-    let value = serde_json::to_vec(&record)
-        .map_err(|error| Error::new(Reason::Internal, format!("encoding an image's record: {error}")))?;
-    let mut writes = vec![Write::Put { table: Table::Images, key: digest.clone(), value }];
+    let mut writes = vec![Write::Put { table: Table::Images, key: digest.clone(), value: record.encode()? }];
     writes.extend(names.iter().map(|name| Write::Put {
         table: Table::ImageNames,
         key: name.clone(),
         value: digest.clone().into_bytes(),
     }));
-    shared.store.commit_durable_blocking(writes)?;
+    shared.commit(writes)?;
     let image = shared.catalog.insert(Image { digest, names, record });
-    // The database has it: a mirror that cannot be written is no reason to refuse the image.
-    if let Err(error) = shared.write_index() {
-        tracing::warn!(%error, "the content store's index could not be written");
-    }
+    shared.mirror_index();
     Ok(image)
 }
 
-/// Converts the layers side by side; returns the sizes of their EROFS files.
+/// Converts the layers side by side.
 fn convert_all(
     shared: &Shared,
     layers: &mut [UnpackedLayer],
     progress: &Progress,
     cancelled: &AtomicBool,
-) -> Result<Vec<u64>> {
-    let mut sizes = vec![0; layers.len()];
-    for (layer, size) in layers.iter_mut().zip(&mut sizes) {
-        if let Some((file, bytes)) = layer.converted.take() {
-            *size = keep_layer(shared, &layer.diff_id, file, bytes)?;
+) -> Result<Vec<Layer>> {
+    let mut records = vec![None; layers.len()];
+    for (layer, record) in layers.iter_mut().zip(&mut records) {
+        if let Some((file, converted)) = layer.converted.take() {
+            *record = Some(layer_file::keep(shared, &layer.diff_id, file, &converted)?);
         }
     }
-    let jobs: Vec<_> = sizes.iter_mut().zip(&*layers).filter(|(size, _)| **size == 0).collect();
+    let jobs: Vec<_> = records.iter_mut().zip(&*layers).filter(|(record, _)| record.is_none()).collect();
     let workers = std::thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX).min(jobs.len());
     let jobs = Mutex::new(jobs.into_iter());
     let failure = Mutex::new(None);
@@ -125,9 +120,9 @@ fn convert_all(
     let work = || {
         loop {
             let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).next();
-            let Some((size, layer)) = job.filter(|_| !stop.load(Ordering::Relaxed)) else { return };
+            let Some((record, layer)) = job.filter(|_| !stop.load(Ordering::Relaxed)) else { return };
             match convert_one(shared, layer, layers, progress, [cancelled, &stop]) {
-                Ok(bytes) => *size = bytes,
+                Ok(converted) => *record = Some(converted),
                 Err(error) => {
                     stop.store(true, Ordering::Relaxed);
                     failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
@@ -139,20 +134,20 @@ fn convert_all(
     std::thread::scope(|scope| (0..workers).for_each(|_| drop(scope.spawn(work))));
     match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some(error) => Err(error),
-        None => Ok(sizes),
+        None => Ok(records.into_iter().flatten().collect()),
     }
 }
 
-/// Converts a layer, unless its file is there; returns the file's size.
+/// Converts a layer, unless its file is there.
 fn convert_one(
     shared: &Shared,
     layer: &UnpackedLayer,
     all: &[UnpackedLayer],
     progress: &Progress,
     stop: [&AtomicBool; 2],
-) -> Result<u64> {
-    if let Ok(there) = fs::metadata(shared.layer_path(&layer.diff_id)) {
-        return Ok(there.len());
+) -> Result<Layer> {
+    if let Some(there) = layer_file::find(shared, &layer.diff_id)? {
+        return Ok(there);
     }
     let blob = all.iter().filter(|other| other.digest == layer.digest).find_map(|other| other.blob.as_ref());
     let blob = blob.map_or_else(|| shared.content.read(&layer.digest), ScratchBlob::read)?;
@@ -166,26 +161,24 @@ pub(super) fn convert_blob(
     diff_id: &str,
     progress: &Progress,
     stop: [&AtomicBool; 2],
-) -> Result<u64> {
+) -> Result<Layer> {
+    let (file, converted) = convert_checked(shared, blob, diff_id, progress, stop)?;
+    layer_file::keep(shared, diff_id, file, &converted)
+}
+
+/// The same, without keeping the file.
+pub(super) fn convert_checked(
+    shared: &Shared,
+    blob: File,
+    diff_id: &str,
+    progress: &Progress,
+    stop: [&AtomicBool; 2],
+) -> Result<(NamedTempFile, Converted)> {
     let (stream, _) = compression::open(Stoppable { inner: blob, stop })?;
     let (file, converted) = import::convert(stream, &shared.scratch, progress)?;
     if converted.diff_id != diff_id {
         let line = format!("a layer is damaged: its diff id is {}, the config says {diff_id}", converted.diff_id);
         return Err(Error::new(Reason::InvalidArchive, line));
     }
-    keep_layer(shared, diff_id, file, converted.size)
-}
-
-/// Moves a synced EROFS file to its place. The same layer, converted twice at once, is kept once.
-fn keep_layer(shared: &Shared, diff_id: &str, file: NamedTempFile, size: u64) -> Result<u64> {
-    let path = shared.layer_path(diff_id);
-    match file.persist_noclobber(&path) {
-        Ok(_) => Ok(size),
-        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => {
-            let there =
-                fs::metadata(&path).map_err(|error| Error::io(format!("reading {}", path.display()), &error))?;
-            Ok(there.len())
-        }
-        Err(error) => Err(Error::io(format!("keeping the layer {}", path.display()), &error.error)),
-    }
+    Ok((file, converted))
 }

@@ -130,7 +130,13 @@ impl LayerMounts {
         let layer = self.layer(name);
         let mut layer = lock(&layer);
         if !layer.mounted {
-            self.mount(diff_id, name)?;
+            if let Err(error) = self.mount(diff_id, name) {
+                match self.shared.images.mend(diff_id) {
+                    Ok(true) => self.mount(diff_id, name)?,
+                    Ok(false) => return Err(error),
+                    Err(why) => return Err(error.hint(format!("its file is damaged and cannot be made anew: {why}"))),
+                }
+            }
             layer.mounted = true;
         }
         layer.users += 1;

@@ -3,6 +3,7 @@
 //! ```text
 //! DATA/images/content/   OCI image layout: manifests, configs and layers as they came
 //! DATA/images/layers/    one EROFS file per layer, named by its diff id
+//! DATA/images/damaged/   what was found damaged and set aside, until the next prune
 //! DATA/images/tmp/       scratch; emptied at every start
 //! ```
 //!
@@ -16,33 +17,51 @@ mod compression;
 mod content;
 mod document;
 mod erofs;
+mod export;
+mod history;
 mod import;
 mod install;
 mod layer;
+mod layer_file;
 mod layers;
 mod limits;
 mod open;
+mod prune;
+mod reading;
 mod record;
 mod reference;
 mod remove;
+mod repair;
+mod sweep;
+mod tag;
 mod tar;
 mod tree;
+mod usage;
+mod verify;
+mod verity;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::error::Result;
-use crate::store::Store;
-use catalog::Catalog;
+use crate::error::{Error, Reason, Result};
+use crate::space;
+use crate::store::{Store, Write};
+use catalog::{Catalog, Purpose};
 use content::ContentStore;
+use remove::UserOf;
 
 pub(crate) use catalog::Lease;
+pub(crate) use export::Export;
+pub(crate) use history::HistoryEntry;
 pub(crate) use import::{ArchiveFormat, ImportOptions, Progress};
 pub(crate) use layers::LayerMounts;
+pub(crate) use prune::{PruneOptions, Pruned};
 pub(crate) use record::{Image, ImageConfig};
 pub(crate) use remove::Removed;
+pub(crate) use usage::Usage;
+pub(crate) use verify::{Damaged, FileKind, VerifyProgress};
 
 /// All images of the node. Clones share them. Methods block on the disk unless they say otherwise.
 #[derive(Clone, Debug)]
@@ -54,11 +73,14 @@ pub(crate) struct Images {
 struct Shared {
     layers: PathBuf,
     scratch: PathBuf,
+    damaged: PathBuf,
     content: ContentStore,
     store: Store,
     catalog: Catalog,
     /// Held while records and files change, so that what one finds unused another does not begin to use.
     changes: Mutex<()>,
+    /// Held while a layer's file that could not be mounted is looked at.
+    mending: Mutex<()>,
 }
 
 impl Images {
@@ -81,8 +103,12 @@ impl Images {
         cancelled: &AtomicBool,
     ) -> Result<Arc<Image>> {
         let shared = &self.shared;
-        let unpacked = import::unpack(options, reader, progress, cancelled, &shared.content, &shared.scratch)?;
-        install::install(shared, unpacked, progress, cancelled)
+        let installed = import::unpack(options, reader, progress, cancelled, &shared.content, &shared.scratch)
+            .and_then(|unpacked| install::install(shared, unpacked, progress, cancelled));
+        installed.map_err(|error| {
+            let read = progress.bytes_read.load(Ordering::Relaxed);
+            space::explain(error, &shared.layers, Some(&format!("{read} bytes of the archive had been read")))
+        })
     }
 
     /// The image of a reference, a digest, or an unambiguous prefix of a digest's hexadecimal part. Never blocks.
@@ -95,15 +121,78 @@ impl Images {
         self.shared.catalog.list()
     }
 
-    /// Removes a name, or with a digest or the last name the image and what no other image uses. `in_use` says which
+    /// Removes a name, or with a digest or the last name the image and what no other image uses. `user_of` says which
     /// container, if any, uses the image of a digest; it is asked twice.
-    pub(crate) fn remove(&self, reference: &str, in_use: &dyn Fn(&str) -> Option<String>) -> Result<Removed> {
-        remove::remove(&self.shared, reference, in_use)
+    pub(crate) fn remove(&self, reference: &str, user_of: &UserOf<'_>) -> Result<Removed> {
+        remove::remove(&self.shared, reference, user_of)
+    }
+
+    /// Removes images that nobody uses, and files that nobody needs. `user_of` as for [`Self::remove`].
+    pub(crate) fn prune(&self, options: PruneOptions, user_of: &UserOf<'_>) -> Result<Pruned> {
+        prune::prune(&self.shared, options, user_of)
+    }
+
+    /// Reads the files of images again, of all if `references` is empty, and tells `report` of those that are damaged.
+    ///
+    /// # Errors
+    /// `IMAGE_NOT_FOUND`, `DEADLINE_EXCEEDED` (cancelled). That something is damaged is none.
+    pub(crate) fn verify(
+        &self,
+        references: &[String],
+        repair: bool,
+        progress: &VerifyProgress,
+        cancelled: &AtomicBool,
+        report: &mut dyn FnMut(Damaged),
+    ) -> Result<()> {
+        let shared = &self.shared;
+        let mut images = match references {
+            [] => shared.catalog.list(),
+            references => {
+                references.iter().map(|reference| shared.catalog.get(reference)).collect::<Result<Vec<_>>>()?
+            }
+        };
+        images.sort_by(|a, b| a.digest.cmp(&b.digest));
+        images.dedup_by(|a, b| a.digest == b.digest);
+        let fetch = |_: &[String], _: &str| {
+            let line = "it came from an archive, and no registry is known that has it";
+            Err(Error::new(Reason::ImageNotFound, line).hint("import the image again"))
+        };
+        let fetch: Option<&repair::Fetch<'_>> = if repair { Some(&fetch) } else { None };
+        verify::Verification { shared, progress, cancelled, fetch }.run(&images, report)
+    }
+
+    /// What images take on the disk. `user_of` as for [`Self::remove`].
+    pub(crate) fn usage(&self, user_of: &UserOf<'_>) -> Result<Usage> {
+        usage::usage(&self.shared, user_of)
+    }
+
+    /// Begins an export: the images stay until it has been written. References that name an image give it that name in
+    /// the archive. Never blocks.
+    ///
+    /// # Errors
+    /// `IMAGE_NOT_FOUND`, `INVALID_ARGUMENT` (a format that is not written).
+    pub(crate) fn export(&self, references: &[String], format: ArchiveFormat) -> Result<Export> {
+        Export::begin(Arc::clone(&self.shared), references, format)
+    }
+
+    /// Gives an image a further name; one that another image had goes over to it.
+    pub(crate) fn tag(&self, reference: &str, name: &str) -> Result<Arc<Image>> {
+        tag::tag(&self.shared, reference, name)
+    }
+
+    /// How an image was made, the oldest step first.
+    pub(crate) fn history(&self, image: &Image) -> Result<Vec<HistoryEntry>> {
+        history::read(&self.shared, image)
     }
 
     /// As [`Self::get`]; the image is not removed while the lease lives. Never blocks.
     pub(crate) fn lease(&self, reference: &str) -> Result<Lease> {
-        self.shared.catalog.lease(reference)
+        self.shared.catalog.lease(reference, Purpose::Create)
+    }
+
+    /// After a mount that failed: makes a layer's file anew if it is damaged; returns whether it was.
+    pub(crate) fn mend(&self, diff_id: &str) -> Result<bool> {
+        repair::mend(&self.shared, diff_id)
     }
 
     /// The EROFS file of a layer. Never blocks.
@@ -122,10 +211,34 @@ impl Shared {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Writes records; `false`: the journal has them, but a full disk keeps them from being safe. They are visible and the
+    /// store goes on trying; only a power cut until then would take them back.
+    fn commit(&self, writes: Vec<Write>) -> Result<bool> {
+        let first = writes.first().cloned();
+        let Err(error) = self.store.commit_durable_blocking(writes) else { return Ok(true) };
+        let visible = match first {
+            Some(Write::Put { table, key, value }) => self.store.get(table, &key)? == Some(value),
+            Some(Write::Delete { table, key }) => self.store.get(table, &key)?.is_none(),
+            None => true,
+        };
+        if !visible {
+            return Err(error);
+        }
+        tracing::warn!(%error, "the record of an image is not safe yet");
+        Ok(false)
+    }
+
     /// Mirrors the records in the content store's index.
     fn write_index(&self) -> Result<()> {
         let images = self.catalog.list();
         self.content.write_index(images.iter().map(|image| (image.digest.as_str(), image.names.as_slice())))
+    }
+
+    /// The same, where the database has them already: a mirror that cannot be written is no reason to fail.
+    fn mirror_index(&self) {
+        if let Err(error) = self.write_index() {
+            tracing::warn!(%error, "the content store's index could not be written");
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use hull_proto::v1;
 use super::config::unknown_enum;
 use super::time;
 use crate::error::{Error, Result};
-use crate::images::{ArchiveFormat, Image, ImageConfig, ImportOptions};
+use crate::images::{ArchiveFormat, HistoryEntry, Image, ImageConfig, ImportOptions, Pruned};
 
 /// Most names that one import gives.
 const MAX_TAGS: usize = 32;
@@ -23,6 +23,36 @@ pub(crate) fn import(start: v1::ImportStart) -> Result<ImportOptions> {
         Err(_) => return Err(unknown_enum("start.format", start.format)),
     };
     Ok(ImportOptions { tags: start.tags, format, config: start.config.map(config) })
+}
+
+/// How to write an archive.
+pub(crate) fn export_format(format: i32) -> Result<ArchiveFormat> {
+    match v1::ArchiveFormat::try_from(format) {
+        Ok(v1::ArchiveFormat::Unspecified | v1::ArchiveFormat::Oci) => Ok(ArchiveFormat::Oci),
+        Ok(v1::ArchiveFormat::Docker) => Ok(ArchiveFormat::Docker),
+        Ok(v1::ArchiveFormat::RootfsTar) => Ok(ArchiveFormat::RootfsTar),
+        Err(_) => Err(unknown_enum("format", format)),
+    }
+}
+
+/// One step of an image's making.
+pub(crate) fn history(entry: HistoryEntry) -> v1::HistoryEntry {
+    let created_at = entry.created_nanos.map(time::to_timestamp);
+    let HistoryEntry { created_by, author, comment, layer, .. } = entry;
+    let (diff_id, size) = layer.map(|layer| (layer.diff_id, layer.size)).unwrap_or_default();
+    v1::HistoryEntry { created_at, created_by, author, comment, diff_id, size }
+}
+
+/// What a prune did.
+pub(crate) fn pruned(pruned: Pruned) -> v1::PruneImagesResponse {
+    let removed = pruned.removed.into_iter().map(|(digest, names)| v1::PrunedImage { digest, names });
+    let kept = pruned.kept.into_iter().map(|image| v1::KeptImage {
+        digest: image.digest,
+        names: image.names,
+        reason: image.reason,
+        bytes: image.bytes,
+    });
+    v1::PruneImagesResponse { removed: removed.collect(), kept: kept.collect(), freed_bytes: pruned.freed_bytes }
 }
 
 /// One image.

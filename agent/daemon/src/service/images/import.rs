@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, Streaming};
 
-use super::{PROGRESS, QUEUE};
+use super::{CancelOnDrop, PROGRESS, QUEUE};
 use crate::error::{Error, Reason, Result};
 use crate::images::{Image, Images, ImportOptions, Progress};
 use crate::service::convert::{self, images as parse};
@@ -135,15 +135,6 @@ impl Read for Pieces {
         let length = buffer.len().min(self.rest.len());
         self.rest.copy_to_slice(&mut buffer[..length]);
         Ok(length)
-    }
-}
-
-/// Tells the importer to stop once no one waits for it.
-struct CancelOnDrop(Arc<AtomicBool>);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
     }
 }
 

@@ -1,0 +1,39 @@
+//! Reading files of images again, from the disk and not from the page cache.
+
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::path::Path;
+
+use rustix::fs::{Advice, fadvise};
+
+use super::limits::read_error;
+use crate::error::{Error, Reason, Result};
+
+/// Opens a file and drops what memory has of it, so that reading it finds what the disk has.
+pub(super) fn open_cold(path: &Path) -> io::Result<File> {
+    let file = File::open(path)?;
+    // Only advice: where it is not taken, what is read is what a container would get.
+    let _advice = fadvise(&file, 0, None, Advice::DontNeed);
+    Ok(file)
+}
+
+/// Why a file cannot be opened, as a problem of that file.
+pub(super) fn unreadable(error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::NotFound => "it is missing".to_owned(),
+        _ => format!("it cannot be read: {error}"),
+    }
+}
+
+/// The same of a read that failed, unless that was not the file's fault.
+pub(super) fn read_problem(what: &str, error: io::Error) -> Result<String> {
+    match error.raw_os_error() {
+        Some(_) => Ok(unreadable(&error)),
+        None => Err(read_error(what, error)),
+    }
+}
+
+/// What stops a reader that nobody waits for any more.
+pub(super) fn stopped() -> io::Error {
+    io::Error::other(Error::new(Reason::DeadlineExceeded, "the verification was cancelled"))
+}

@@ -1,0 +1,105 @@
+//! Makes damaged or missing files of images anew: layer files from their blobs, blobs from a registry. Whoever finds damage
+//! (the start, a mount that fails, a verification) comes here.
+
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+
+use tempfile::NamedTempFile;
+
+use super::content::{ScratchBlob, sync_directory};
+use super::import::Progress;
+use super::layer::Converted;
+use super::record::Layer;
+use super::{Shared, install, layer_file};
+use crate::error::{Error, Reason, Result};
+use crate::store::{Table, Write};
+
+/// Fetches a blob anew: names of images that have it, and its digest.
+pub(super) type Fetch<'a> = dyn Fn(&[String], &str) -> Result<ScratchBlob> + 'a;
+
+/// Sets a blob aside and fetches it anew.
+pub(super) fn blob(shared: &Shared, digest: &str, fetch: &Fetch<'_>) -> Result<()> {
+    if shared.content.path(digest).exists() {
+        let name = digest.replacen(':', "-", 1);
+        shared.content.take_out(digest, &shared.damaged.join(name))?;
+        shared.content.sync()?;
+    }
+    let names = shared.catalog.names_of(digest);
+    let blob = fetch(&names, digest)?;
+    if blob.digest != digest {
+        let line = format!("the registry's answer has the digest {}", blob.digest);
+        return Err(Error::new(Reason::InvalidArchive, line));
+    }
+    shared.content.keep(blob)?;
+    shared.content.sync()?;
+    shared.mirror_index();
+    Ok(())
+}
+
+/// Makes a layer's file anew from a blob of an image that has it. The old one, if it is there, is set aside.
+pub(super) fn layer(shared: &Shared, diff_id: &str, cancelled: &AtomicBool) -> Result<()> {
+    let made = convert(shared, diff_id, cancelled);
+    if made.as_ref().is_err_and(|error| error.reason == Reason::DeadlineExceeded) {
+        return made.map(drop);
+    }
+    layer_file::set_aside(shared, diff_id)?;
+    let (file, converted) = made?;
+    let layer = layer_file::keep(shared, diff_id, file, &converted)?;
+    sync_directory(&shared.layers)?;
+    record(shared, &layer)
+}
+
+/// Converts a layer from the first of its blobs that is whole.
+pub(super) fn convert(shared: &Shared, diff_id: &str, cancelled: &AtomicBool) -> Result<(NamedTempFile, Converted)> {
+    let never = AtomicBool::new(false);
+    let mut failure = Error::new(Reason::Internal, format!("no image has the layer {diff_id}"));
+    for blob in shared.catalog.blobs_of(diff_id) {
+        let converted = shared.content.read(&blob).and_then(|file| {
+            install::convert_checked(shared, file, diff_id, &Progress::default(), [cancelled, &never])
+        });
+        match converted {
+            Ok(converted) => return Ok(converted),
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+/// After a mount that failed: makes a layer's file anew if it is damaged; returns whether it was.
+pub(super) fn mend(shared: &Shared, diff_id: &str) -> Result<bool> {
+    // Two starts may find the same damage: the second finds it mended.
+    let _turn = shared.mending.lock().unwrap_or_else(PoisonError::into_inner);
+    let never = AtomicBool::new(false);
+    let Some(known) = shared.catalog.layer(diff_id) else { return Ok(false) };
+    let problem = layer_file::problem(shared, &known, &mut |_| Ok(()))?;
+    if problem.is_none() && known.digest.is_some() {
+        return Ok(false);
+    }
+    tracing::error!(layer = diff_id, problem, "a layer's file cannot be mounted; making it anew from its blob");
+    layer(shared, diff_id, &never)?;
+    Ok(true)
+}
+
+/// Writes down what a layer's file is now, where that differs (an earlier hull wrote it otherwise, or no digest).
+pub(super) fn record(shared: &Shared, layer: &Layer) -> Result<()> {
+    let _changes = shared.lock_changes();
+    let mut writes = Vec::new();
+    let mut changed = Vec::new();
+    for image in shared.catalog.list() {
+        if image.layers.iter().all(|other| other.diff_id != layer.diff_id || other == layer) {
+            continue;
+        }
+        let mut image = (*image).clone();
+        image.record.layers.iter_mut().filter(|other| other.diff_id == layer.diff_id).for_each(|other| {
+            other.clone_from(layer);
+        });
+        writes.push(Write::Put { table: Table::Images, key: image.digest.clone(), value: image.record.encode()? });
+        changed.push(image);
+    }
+    if writes.is_empty() {
+        return Ok(());
+    }
+    shared.commit(writes)?;
+    changed.into_iter().for_each(|image| drop(shared.catalog.insert(image)));
+    Ok(())
+}
