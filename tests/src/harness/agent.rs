@@ -23,6 +23,8 @@ pub struct AgentOptions {
     pub shared_mounts: bool,
     /// Its network namespace is the host's.
     pub host_network: bool,
+    /// Its data directory, on a file system of the test's own. The test looks after what is left there.
+    pub data_dir: Option<PathBuf>,
 }
 
 /// A running agent. When it is dropped it must leave nothing behind.
@@ -155,7 +157,7 @@ impl Agent {
 
     /// Directory of images and containers.
     pub fn data_dir(&self) -> PathBuf {
-        self.dir.join("data")
+        self.options.data_dir.clone().unwrap_or_else(|| self.dir.join("data"))
     }
 
     /// Directory of sockets and mounts.

@@ -12,8 +12,10 @@ mod client;
 mod ctl;
 pub mod host;
 pub mod image;
+pub mod keep;
 pub mod oci;
 mod session;
+mod small_disk;
 mod stream;
 pub mod wait;
 
@@ -23,4 +25,5 @@ pub use ctl::{Ctl, Pty};
 pub use hull_probe::Report;
 pub use image::{BASE_IMAGE, Rootfs};
 pub use session::{Output, Session, assert_error, duration, error_info, metadata};
+pub use small_disk::SmallDisk;
 pub use stream::{AttachSession, ExecOutput, ExecSession};

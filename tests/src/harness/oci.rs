@@ -11,6 +11,14 @@ use sha2::{Digest as _, Sha256};
 /// # Panics
 /// If it cannot be written.
 pub fn archive(layers: &[Vec<u8>], work: &Path) -> Vec<u8> {
+    archive_with(layers, work, |_| {})
+}
+
+/// The same, with a config that was changed.
+///
+/// # Panics
+/// If it cannot be written.
+pub fn archive_with(layers: &[Vec<u8>], work: &Path, change: impl FnOnce(&mut serde_json::Value)) -> Vec<u8> {
     let blobs = work.join("blobs/sha256");
     std::fs::create_dir_all(&blobs).expect("mkdir");
     let put = |data: &[u8]| {
@@ -21,12 +29,13 @@ pub fn archive(layers: &[Vec<u8>], work: &Path) -> Vec<u8> {
     let diff_ids: Vec<String> = layers.iter().map(|layer| put(layer)).collect();
     let descriptor =
         |media_type: &str, digest: &str, size: usize| json!({"mediaType": media_type, "digest": digest, "size": size});
-    let config = json!({
+    let mut config = json!({
         "architecture": "amd64", "os": "linux",
         "config": {"Env": ["PATH=/usr/bin:/bin"], "Cmd": ["/bin/sh"]},
         "rootfs": {"type": "layers", "diff_ids": diff_ids},
-    })
-    .to_string();
+    });
+    change(&mut config);
+    let config = config.to_string();
     let config_digest = put(config.as_bytes());
     let manifest = json!({
         "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",

@@ -18,23 +18,29 @@ use crate::store::{Table, Write};
 /// Layers converted side by side.
 const WORKERS_MAX: usize = 4;
 
-/// Installs the image. What fails on the way removes itself, except layer files and blobs that were kept already: the
-/// sweep of those is left to [`super::sweep::sweep`], which knows who else needs them.
+/// An image whose files are kept; its record is not written yet.
+struct Prepared {
+    digest: String,
+    names: Vec<String>,
+    record: Record,
+}
+
+/// Installs the images of an archive, all or none. What fails on the way removes itself, except layer files and blobs that
+/// were kept already: the sweep of those is left to [`super::sweep::sweep`], which knows who else needs them.
 pub(super) fn install(
     shared: &Shared,
-    unpacked: Unpacked,
+    unpacked: Vec<Unpacked>,
     progress: &Progress,
     cancelled: &AtomicBool,
-) -> Result<Arc<Image>> {
-    let digest = unpacked.manifest.digest.clone();
-    let mut blobs = vec![digest.clone(), unpacked.config.digest.clone()];
-    blobs.extend(unpacked.layers.iter().map(|layer| layer.digest.clone()));
-    let diff_ids = unpacked.layers.iter().map(|layer| layer.diff_id.clone());
+) -> Result<Vec<Arc<Image>>> {
+    let files = unpacked
+        .iter()
+        .flat_map(|image| blobs(image).into_iter().chain(image.layers.iter().map(|layer| layer.diff_id.clone())));
     let pins = {
         let _changes = shared.lock_changes();
-        shared.catalog.pin(blobs.iter().cloned().chain(diff_ids).collect())
+        shared.catalog.pin(files.collect())
     };
-    let installed = try_install(shared, unpacked, blobs, progress, cancelled);
+    let installed = try_install(shared, unpacked, progress, cancelled);
     drop(pins);
     if installed.is_err() {
         let _changes = shared.lock_changes();
@@ -47,11 +53,28 @@ pub(super) fn install(
 
 fn try_install(
     shared: &Shared,
-    unpacked: Unpacked,
-    blobs: Vec<String>,
+    unpacked: Vec<Unpacked>,
     progress: &Progress,
     cancelled: &AtomicBool,
-) -> Result<Arc<Image>> {
+) -> Result<Vec<Arc<Image>>> {
+    // One after the other: what an image shares with one before it is kept by then.
+    let prepared = unpacked.into_iter().map(|image| prepare(shared, image, progress, cancelled));
+    let prepared = prepared.collect::<Result<Vec<_>>>()?;
+    sync_directory(&shared.layers)?;
+    shared.content.sync()?;
+    let _changes = shared.lock_changes();
+    record_images(shared, prepared)
+}
+
+/// Digests of manifest, config and layers.
+fn blobs(image: &Unpacked) -> Vec<String> {
+    let layers = image.layers.iter().map(|layer| layer.digest.clone());
+    [image.manifest.digest.clone(), image.config.digest.clone()].into_iter().chain(layers).collect()
+}
+
+/// Converts the layers and keeps all files of an image.
+fn prepare(shared: &Shared, unpacked: Unpacked, progress: &Progress, cancelled: &AtomicBool) -> Result<Prepared> {
+    let blobs = blobs(&unpacked);
     let Unpacked { manifest, config, mut document, mut layers, names } = unpacked;
     let records = convert_all(shared, &mut layers, progress, cancelled)?;
     let digest = manifest.digest.clone();
@@ -59,8 +82,6 @@ fn try_install(
     for blob in kept.chain([config, manifest]) {
         shared.content.keep(blob)?;
     }
-    sync_directory(&shared.layers)?;
-    shared.content.sync()?;
     let record = Record {
         created: document.created_at(),
         config: document.image_config(),
@@ -70,33 +91,37 @@ fn try_install(
         layers: records,
         blobs,
     };
-    let _changes = shared.lock_changes();
-    record_image(shared, digest, names, record)
+    Ok(Prepared { digest, names, record })
 }
 
 /// Writes the record, then shows the image. Call with the changes locked.
-pub(super) fn record_image(
-    shared: &Shared,
-    digest: String,
-    mut names: Vec<String>,
-    mut record: Record,
-) -> Result<Arc<Image>> {
-    if let Ok(old) = shared.catalog.get(&digest) {
-        names.extend(old.names.iter().cloned());
-        record.imported_at = old.imported_at;
+pub(super) fn record_image(shared: &Shared, digest: String, names: Vec<String>, record: Record) -> Result<Arc<Image>> {
+    let mut images = record_images(shared, vec![Prepared { digest, names, record }])?;
+    images.pop().ok_or_else(|| Error::new(Reason::Internal, "an image was recorded but not shown"))
+}
+
+/// Writes the records together, then shows the images.
+fn record_images(shared: &Shared, prepared: Vec<Prepared>) -> Result<Vec<Arc<Image>>> {
+    let (mut images, mut writes) = (Vec::new(), Vec::new());
+    for Prepared { digest, mut names, mut record } in prepared {
+        if let Ok(old) = shared.catalog.get(&digest) {
+            names.extend(old.names.iter().cloned());
+            record.imported_at = old.imported_at;
+        }
+        names.sort();
+        names.dedup();
+        writes.push(Write::Put { table: Table::Images, key: digest.clone(), value: record.encode()? });
+        writes.extend(names.iter().map(|name| Write::Put {
+            table: Table::ImageNames,
+            key: name.clone(),
+            value: digest.clone().into_bytes(),
+        }));
+        images.push(Image { digest, names, record });
     }
-    names.sort();
-    names.dedup();
-    let mut writes = vec![Write::Put { table: Table::Images, key: digest.clone(), value: record.encode()? }];
-    writes.extend(names.iter().map(|name| Write::Put {
-        table: Table::ImageNames,
-        key: name.clone(),
-        value: digest.clone().into_bytes(),
-    }));
     shared.commit(writes)?;
-    let image = shared.catalog.insert(Image { digest, names, record });
+    let images = images.into_iter().map(|image| shared.catalog.insert(image)).collect();
     shared.mirror_index();
-    Ok(image)
+    Ok(images)
 }
 
 /// Converts the layers side by side.

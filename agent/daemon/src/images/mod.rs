@@ -89,7 +89,8 @@ impl Images {
         open::open(&data_dir.join("images"), store).map(|shared| Self { shared: Arc::new(shared) })
     }
 
-    /// Takes an archive in: reads `reader` to its end. One that fails or is cancelled leaves nothing behind.
+    /// Takes an archive in: reads `reader` to its end, and returns the images that it holds. One that fails or is cancelled
+    /// leaves nothing behind.
     ///
     /// # Errors
     /// `INVALID_ARGUMENT`, `INVALID_ARCHIVE`, `LIMIT_EXCEEDED`, `UNSUPPORTED_FEATURE` (another architecture),
@@ -101,7 +102,7 @@ impl Images {
         reader: impl Read + Send,
         progress: &Progress,
         cancelled: &AtomicBool,
-    ) -> Result<Arc<Image>> {
+    ) -> Result<Vec<Arc<Image>>> {
         let shared = &self.shared;
         let installed = import::unpack(options, reader, progress, cancelled, &shared.content, &shared.scratch)
             .and_then(|unpacked| install::install(shared, unpacked, progress, cancelled));

@@ -38,7 +38,11 @@ impl Fixture {
     fn import(&self, tags: &[&str], bytes: &[u8]) -> Result<Arc<Image>> {
         let tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
         let options = ImportOptions { tags, ..ImportOptions::default() };
-        self.images.import(&options, bytes, &Progress::default(), &AtomicBool::new(false))
+        let imported = self.images.import(&options, bytes, &Progress::default(), &AtomicBool::new(false));
+        imported.map(|mut images| {
+            assert_eq!(images.len(), 1);
+            images.remove(0)
+        })
     }
 
     /// Names of all files below images/, without the documents of an empty store.
