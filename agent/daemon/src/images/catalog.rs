@@ -110,11 +110,11 @@ impl Catalog {
         images
     }
 
-    /// Names of the images that have a blob.
-    pub(super) fn names_of(&self, blob: &str) -> Vec<String> {
+    /// Images that have a blob.
+    pub(super) fn images_of(&self, blob: &str) -> Vec<Arc<Image>> {
         let state = self.state();
         let images = state.images.values().filter(|image| image.blobs.iter().any(|other| other == blob));
-        images.flat_map(|image| image.names.iter().cloned()).collect()
+        images.cloned().collect()
     }
 
     /// Digests of the blobs that a layer can be made from.

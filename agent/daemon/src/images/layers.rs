@@ -134,7 +134,10 @@ impl LayerMounts {
                 match self.shared.images.mend(diff_id) {
                     Ok(true) => self.mount(diff_id, name)?,
                     Ok(false) => return Err(error),
-                    Err(why) => return Err(error.hint(format!("its file is damaged and cannot be made anew: {why}"))),
+                    Err(why) => {
+                        let hint = format!("{why}: repair the image with `hullctl image verify --repair`");
+                        return Err(error.hint(hint));
+                    }
                 }
             }
             layer.mounted = true;

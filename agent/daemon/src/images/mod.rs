@@ -154,7 +154,7 @@ impl Images {
         };
         images.sort_by(|a, b| a.digest.cmp(&b.digest));
         images.dedup_by(|a, b| a.digest == b.digest);
-        let fetch = |_: &[String], _: &str| {
+        let fetch = |_: &Image, _: &str| {
             let line = "it came from an archive, and no registry is known that has it";
             Err(Error::new(Reason::ImageNotFound, line).hint("import the image again"))
         };

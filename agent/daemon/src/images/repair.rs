@@ -6,34 +6,35 @@ use std::sync::atomic::AtomicBool;
 
 use tempfile::NamedTempFile;
 
-use super::content::{ScratchBlob, sync_directory};
+use super::content::sync_directory;
 use super::import::Progress;
 use super::layer::Converted;
-use super::record::Layer;
+use super::record::{Image, Layer};
 use super::{Shared, install, layer_file};
 use crate::error::{Error, Reason, Result};
 use crate::store::{Table, Write};
 
-/// Fetches a blob anew: names of images that have it, and its digest.
-pub(super) type Fetch<'a> = dyn Fn(&[String], &str) -> Result<ScratchBlob> + 'a;
+/// Fetches a blob of an image anew, checks it and keeps it.
+pub(super) type Fetch<'a> = dyn Fn(&Image, &str) -> Result<()> + 'a;
 
-/// Sets a blob aside and fetches it anew.
+/// Sets a blob aside and fetches it anew, for the first of its images whose registry has it.
 pub(super) fn blob(shared: &Shared, digest: &str, fetch: &Fetch<'_>) -> Result<()> {
     if shared.content.path(digest).exists() {
         let name = digest.replacen(':', "-", 1);
         shared.content.take_out(digest, &shared.damaged.join(name))?;
         shared.content.sync()?;
     }
-    let names = shared.catalog.names_of(digest);
-    let blob = fetch(&names, digest)?;
-    if blob.digest != digest {
-        let line = format!("the registry's answer has the digest {}", blob.digest);
-        return Err(Error::new(Reason::InvalidArchive, line));
+    let mut failure = Error::new(Reason::Internal, format!("no image has the blob {digest}"));
+    for image in shared.catalog.images_of(digest) {
+        match fetch(&image, digest) {
+            Ok(()) => {
+                shared.mirror_index();
+                return Ok(());
+            }
+            Err(error) => failure = error,
+        }
     }
-    shared.content.keep(blob)?;
-    shared.content.sync()?;
-    shared.mirror_index();
-    Ok(())
+    Err(failure)
 }
 
 /// Makes a layer's file anew from a blob of an image that has it. The old one, if it is there, is set aside.

@@ -143,10 +143,12 @@ pub(super) fn spawn(
 /// The flusher: ends when the writer drops its end.
 fn flush_all(database: &Database, reserve: &Reserve, flushes: &Receiver<Flush>, queue: &Sender<Message>) {
     for Flush { changes, last, segment } in flushes {
+        let flush = || database.apply(&changes, last).and_then(|()| segment.clear());
         let mut backoff = FLUSH_AFTER;
-        let mut result = database.apply(&changes, last).and_then(|()| segment.clear());
+        let mut releases = reserve.releases();
+        let mut result = flush();
         if is_full(&result) && changes.values().any(Option::is_none) && reserve.release() {
-            result = database.apply(&changes, last).and_then(|()| segment.clear());
+            result = flush();
         }
         while let Err(error) = &result {
             // The records stay in the journal and the changes in the overlay; nothing acknowledged is lost meanwhile.
@@ -154,9 +156,10 @@ fn flush_all(database: &Database, reserve: &Reserve, flushes: &Receiver<Flush>, 
             if queue.send(Message::Flushed(result)).is_err() {
                 return;
             }
-            thread::sleep(backoff);
+            reserve.wait(backoff, releases);
             backoff = (backoff * 2).min(Duration::from_secs(30));
-            result = database.apply(&changes, last).and_then(|()| segment.clear());
+            releases = reserve.releases();
+            result = flush();
         }
         reserve.refill();
         if queue.send(Message::Flushed(Ok(()))).is_err() {
@@ -219,9 +222,13 @@ impl Writer {
         for (request, number) in group.iter().zip(self.last + 1..) {
             journal::encode(number, &request.writes, &mut bytes);
         }
-        let mut appended = self.journal.append(&bytes);
         let removes = |request: &Request| request.writes.iter().any(|write| matches!(write, Write::Delete { .. }));
-        if is_full(&appended) && group.iter().any(removes) && self.reserve.release() {
+        let removes = group.iter().any(removes);
+        if removes && self.flush_failed {
+            self.reserve.release();
+        }
+        let mut appended = self.journal.append(&bytes);
+        if is_full(&appended) && removes && self.reserve.release() {
             appended = self.journal.append(&bytes);
         }
         if let Err(error) = appended {
@@ -271,6 +278,13 @@ impl Writer {
 
     fn flushed(&mut self, result: &Result<()>) {
         self.flush_failed = result.is_err();
+        if is_full(result) {
+            // What waits behind it may be what makes room.
+            let overlay = self.overlay.lock().unwrap_or_else(PoisonError::into_inner);
+            if overlay.active().values().any(Option::is_none) {
+                self.reserve.release();
+            }
+        }
         let answers = match result {
             Ok(()) => {
                 self.overlay.lock().unwrap_or_else(PoisonError::into_inner).flushing = Arc::default();

@@ -51,8 +51,10 @@ impl Export {
         }
         let mut images: Vec<Selected> = Vec::new();
         for reference in references {
-            let (_, name) = shared.catalog.find(reference)?;
             let lease = shared.catalog.lease(reference, Purpose::Export)?;
+            // The name may go over to another image at any time.
+            let found = shared.catalog.find(reference).ok();
+            let name = found.filter(|(image, _)| image.digest == lease.image().digest).and_then(|(_, name)| name);
             match images.iter_mut().find(|selected| selected.image().digest == lease.image().digest) {
                 Some(selected) => selected.names.extend(name),
                 None => images.push(Selected { lease, names: name.into_iter().collect() }),
