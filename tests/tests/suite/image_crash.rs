@@ -87,10 +87,10 @@ async fn check(hull: &Session, moment: &str) {
 async fn killed_at_a_hundred_moments_no_partial_image_is_left() {
     let mut hull = Session::own_with(AgentOptions::default()).await;
     remove_all(&hull.clients).await;
-    let noise =
-        |seed: u32| (0_u32..2 << 20).map(|at| (at.wrapping_mul(2_654_435_761 + 2 * seed) >> 11) as u8).collect();
-    let layers: Vec<Vec<u8>> =
-        (0..3).map(|seed| Rootfs::empty().file("noise", 0o644, noise::<Vec<u8>>(seed)).tar()).collect();
+    let noise = |seed: u32| -> Vec<u8> {
+        (0_u32..2 << 20).map(|at| at.wrapping_mul(2_654_435_761 + 2 * seed).to_le_bytes()[1]).collect()
+    };
+    let layers: Vec<Vec<u8>> = (0..3).map(|seed| Rootfs::empty().file("noise", 0o644, noise(seed)).tar()).collect();
     let archive = oci::archive(&layers, &hull.agent.scratch("crash"));
     at_each_moment(&mut hull, &archive, false, IMPORTS, |clients, archive| async move {
         import(&clients, archive).await;

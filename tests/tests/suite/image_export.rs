@@ -173,7 +173,7 @@ async fn what_cannot_be_exported_is_said_at_once() {
 #[tokio::test]
 async fn an_export_waits_for_its_reader_and_ends_with_it() {
     let hull = Session::own().await;
-    let noise: Vec<u8> = (0_u32..24 << 20).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let noise: Vec<u8> = (0_u32..24 << 20).map(|at| at.wrapping_mul(2_654_435_761).to_le_bytes()[2]).collect();
     let rootfs = Rootfs::base().file("noise", 0o644, noise).tar();
     import(&hull.clients, named(&["test/large:1"]), rootfs).await.expect("import");
     let request = ExportImageRequest { images: vec!["test/large:1".into()], format: 0 };
@@ -202,7 +202,7 @@ async fn an_export_waits_for_its_reader_and_ends_with_it() {
 #[tokio::test]
 async fn an_export_keeps_to_its_deadline() {
     let hull = Session::own().await;
-    let noise: Vec<u8> = (0_u32..16 << 20).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let noise: Vec<u8> = (0_u32..16 << 20).map(|at| at.wrapping_mul(2_654_435_761).to_le_bytes()[2]).collect();
     let rootfs = Rootfs::base().file("noise", 0o644, noise).tar();
     import(&hull.clients, named(&["test/late:1"]), rootfs).await.expect("import");
     let mut request = tonic::Request::new(ExportImageRequest { images: vec!["test/late:1".into()], format: 0 });

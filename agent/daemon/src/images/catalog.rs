@@ -18,24 +18,26 @@ struct State {
     images: BTreeMap<String, Arc<Image>>,
     names: BTreeMap<String, String>,
     /// What is being done with images, by their digests.
-    leases: BTreeMap<String, Vec<Purpose>>,
+    leases: BTreeMap<String, Vec<LeasedFor>>,
     /// Digests of blobs and diff ids that imports in flight rely on.
     pins: BTreeMap<String, usize>,
 }
 
 /// What an image is leased for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Purpose {
+pub(super) enum LeasedFor {
     Create,
     Export,
+    Push,
 }
 
-impl Purpose {
+impl LeasedFor {
     /// What is being done, of "it" in an error or the answer of a prune.
     const fn text(self) -> &'static str {
         match self {
             Self::Create => "a container is being created from it",
             Self::Export => "it is being exported",
+            Self::Push => "it is being pushed",
         }
     }
 }
@@ -44,7 +46,7 @@ impl Purpose {
 #[derive(Debug)]
 pub(crate) struct Lease {
     image: Arc<Image>,
-    purpose: Purpose,
+    purpose: LeasedFor,
     catalog: Catalog,
 }
 
@@ -131,7 +133,7 @@ impl Catalog {
         layers.find(|layer| layer.diff_id == diff_id).cloned()
     }
 
-    pub(super) fn lease(&self, reference: &str, purpose: Purpose) -> Result<Lease> {
+    pub(super) fn lease(&self, reference: &str, purpose: LeasedFor) -> Result<Lease> {
         let mut state = self.state();
         let (image, _) = state.find(reference)?;
         state.leases.entry(image.digest.clone()).or_default().push(purpose);
@@ -194,6 +196,13 @@ impl Catalog {
         Ok(())
     }
 
+    /// What is known of the layer that an image has made of this blob, if it is of this diff id.
+    pub(super) fn layer_of(&self, blob: &str, diff_id: &str) -> Option<Layer> {
+        let state = self.state();
+        let mut layers = state.images.values().flat_map(|image| image.layer_blobs());
+        layers.find(|(layer, digest)| layer.diff_id == diff_id && *digest == blob).map(|(layer, _)| layer.clone())
+    }
+
     /// How many images and imports in flight need each blob (by digest) and layer (by diff id). Images for which
     /// `without` holds do not count.
     pub(super) fn needs(&self, without: impl Fn(&Image) -> bool) -> BTreeMap<String, usize> {
@@ -209,8 +218,8 @@ impl Catalog {
 
 impl State {
     fn find(&self, reference: &str) -> Result<(Arc<Image>, Option<String>)> {
-        if let Some(image) = self.images.get(reference) {
-            return Ok((Arc::clone(image), None));
+        if let Some(image) = self.find_digest(reference) {
+            return Ok((image, None));
         }
         if is_digest(reference) {
             return Err(not_found(reference));
@@ -236,10 +245,19 @@ impl State {
         parsed.and_then(|parsed| Err(not_found(&parsed.to_string())))
     }
 
+    /// The image of a manifest, or the newest one that was chosen from an index.
+    fn find_digest(&self, digest: &str) -> Option<Arc<Image>> {
+        let chosen = || {
+            let chosen = self.images.values().filter(|image| image.has_digest(digest));
+            chosen.max_by_key(|image| image.imported_at)
+        };
+        self.images.get(digest).or_else(chosen).cloned()
+    }
+
     fn find_parsed(&self, parsed: &Reference) -> Option<(Arc<Image>, Option<String>)> {
         // With a digest, the digest says which image; the tag beside it is only for people.
         if let Some(digest) = parsed.digest() {
-            return self.images.get(digest).map(|image| (Arc::clone(image), None));
+            return self.find_digest(digest).map(|image| (image, None));
         }
         let name = parsed.to_string();
         let image = self.images.get(self.names.get(&name)?)?;
@@ -256,5 +274,5 @@ fn hex_prefix(text: &str) -> Option<&str> {
 }
 
 fn not_found(reference: &str) -> Error {
-    Error::new(Reason::ImageNotFound, format!("no image {reference}")).hint("import it first")
+    Error::new(Reason::ImageNotFound, format!("no image {reference}")).hint("pull or import it first")
 }

@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
 
 use super::limits::read_json;
 use super::reference::is_digest;
@@ -21,8 +21,8 @@ use crate::error::{Error, Reason, Result};
 /// The name of an image in an index (OCI image spec, annotations; containerd's holds the whole name).
 pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 pub(super) const IMAGE_NAME: &str = "io.containerd.image.name";
-pub(super) const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
-const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
+pub(super) const MANIFEST_TYPE: &str = super::media::OCI_MANIFEST;
+const INDEX_TYPE: &str = super::media::OCI_INDEX;
 pub(super) const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// The store and its scratch directory, which are on one file system.
@@ -95,6 +95,16 @@ impl ContentStore {
         File::open(&path).map_err(|error| Error::io(format!("opening the blob {}", path.display()), &error))
     }
 
+    /// Reads a small blob: a manifest or config.
+    pub(super) fn read_document(&self, digest: &str) -> Result<Vec<u8>> {
+        read_json(digest, self.read(digest)?)
+    }
+
+    /// Whether a blob is there.
+    pub(super) fn has(&self, digest: &str) -> bool {
+        self.path(digest).exists()
+    }
+
     fn sizes(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {
         self.sizes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -154,13 +164,13 @@ impl ContentStore {
         sync_directory(&self.root.join("blobs/sha256"))
     }
 
-    /// Replaces index.json by these manifests: digest and names of each.
-    pub(super) fn write_index<'a>(&self, images: impl Iterator<Item = (&'a str, &'a [String])>) -> Result<()> {
+    /// Replaces index.json by these manifests: digest, media type and names of each.
+    pub(super) fn write_index<'a>(&self, images: impl Iterator<Item = (&'a str, &'a str, &'a [String])>) -> Result<()> {
         let sizes = self.list();
         // One that is damaged and was set aside is not there for other tools.
-        let there = images.filter_map(|(digest, names)| {
+        let there = images.filter_map(|(digest, media_type, names)| {
             let size = sizes.get(digest).copied()?;
-            Some((digest.to_owned(), MANIFEST_TYPE.to_owned(), size, names.to_vec()))
+            Some((digest.to_owned(), media_type.to_owned(), size, names.to_vec()))
         });
         let json = index(there)?;
         self.replace("index.json", &json)
@@ -210,6 +220,15 @@ impl BlobWriter {
 }
 
 impl ScratchBlob {
+    /// A whole blob that lies elsewhere on the file system, and stays there when this is dropped.
+    pub(super) fn at(path: &Path, digest: &str, size: u64) -> Result<Self> {
+        let failed = |error| Error::io(format!("opening {}", path.display()), &error);
+        let file = File::open(path).map_err(failed)?;
+        let mut path = TempPath::try_from_path(path).map_err(failed)?;
+        path.disable_cleanup(true);
+        Ok(Self { digest: digest.to_owned(), size, file: NamedTempFile::from_parts(file, path) })
+    }
+
     /// Opens it for reading from its start.
     pub(super) fn read(&self) -> Result<File> {
         self.file.reopen().map_err(|error| Error::io("opening a blob", &error))

@@ -8,15 +8,27 @@ use std::time::SystemTime;
 use tempfile::NamedTempFile;
 
 use super::content::{ScratchBlob, sync_directory};
+use super::document::media_type;
 use super::import::{self, Progress, Stoppable, Unpacked, UnpackedLayer};
 use super::layer::Converted;
-use super::record::{Image, Layer, Record};
+use super::limits::read_json;
+use super::media::OCI_MANIFEST;
+use super::record::{Image, Layer, Record, Source};
 use super::{Shared, compression, layer_file};
 use crate::error::{Error, Reason, Result};
 use crate::store::{Table, Write};
 
 /// Layers converted side by side.
 const WORKERS_MAX: usize = 4;
+
+/// What is known of an image that was pulled.
+#[derive(Debug, Clone)]
+pub(super) struct Origin {
+    /// Where from.
+    pub(super) source: Source,
+    /// Its layers, which are kept already.
+    pub(super) layers: Vec<Layer>,
+}
 
 /// An image whose files are kept; its record is not written yet.
 struct Prepared {
@@ -40,7 +52,12 @@ pub(super) fn install(
         let _changes = shared.lock_changes();
         shared.catalog.pin(files.collect())
     };
-    let installed = try_install(shared, unpacked, progress, cancelled);
+    // One after the other: what an image shares with one before it is kept by then.
+    let prepared = unpacked.into_iter().map(|mut image| {
+        let layers = convert_all(shared, &mut image.layers, progress, cancelled)?;
+        prepare(shared, image, layers, Vec::new())
+    });
+    let installed = prepared.collect::<Result<Vec<_>>>().and_then(|prepared| record_safely(shared, prepared));
     drop(pins);
     if installed.is_err() {
         let _changes = shared.lock_changes();
@@ -51,32 +68,24 @@ pub(super) fn install(
     installed
 }
 
-fn try_install(
-    shared: &Shared,
-    unpacked: Vec<Unpacked>,
-    progress: &Progress,
-    cancelled: &AtomicBool,
-) -> Result<Vec<Arc<Image>>> {
-    // One after the other: what an image shares with one before it is kept by then.
-    let prepared = unpacked.into_iter().map(|image| prepare(shared, image, progress, cancelled));
-    let prepared = prepared.collect::<Result<Vec<_>>>()?;
-    sync_directory(&shared.layers)?;
-    shared.content.sync()?;
-    let _changes = shared.lock_changes();
-    record_images(shared, prepared)
+/// Installs an image that was pulled. Who calls it has pinned its files, and what it has kept of them stays for the next pull.
+pub(super) fn install_pulled(shared: &Shared, unpacked: Unpacked, origin: Origin) -> Result<Arc<Image>> {
+    let prepared = prepare(shared, unpacked, origin.layers, vec![origin.source])?;
+    only(record_safely(shared, vec![prepared])?)
 }
 
 /// Digests of manifest, config and layers.
-fn blobs(image: &Unpacked) -> Vec<String> {
-    let layers = image.layers.iter().map(|layer| layer.digest.clone());
-    [image.manifest.digest.clone(), image.config.digest.clone()].into_iter().chain(layers).collect()
+fn blobs(unpacked: &Unpacked) -> Vec<String> {
+    let layers = unpacked.layers.iter().map(|layer| layer.digest.clone());
+    [unpacked.manifest.digest.clone(), unpacked.config.digest.clone()].into_iter().chain(layers).collect()
 }
 
-/// Converts the layers and keeps all files of an image.
-fn prepare(shared: &Shared, unpacked: Unpacked, progress: &Progress, cancelled: &AtomicBool) -> Result<Prepared> {
+/// Keeps all blobs of an image whose layers are kept already.
+fn prepare(shared: &Shared, unpacked: Unpacked, records: Vec<Layer>, sources: Vec<Source>) -> Result<Prepared> {
     let blobs = blobs(&unpacked);
     let Unpacked { manifest, config, mut document, mut layers, names } = unpacked;
-    let records = convert_all(shared, &mut layers, progress, cancelled)?;
+    let media_type =
+        media_type(&read_json("the manifest", manifest.read()?)?)?.unwrap_or_else(|| OCI_MANIFEST.to_owned());
     let digest = manifest.digest.clone();
     let kept = layers.iter_mut().filter_map(|layer| layer.blob.take());
     for blob in kept.chain([config, manifest]) {
@@ -90,13 +99,26 @@ fn prepare(shared: &Shared, unpacked: Unpacked, progress: &Progress, cancelled: 
         os: document.os,
         layers: records,
         blobs,
+        media_type,
+        sources,
     };
     Ok(Prepared { digest, names, record })
 }
 
+/// Makes what was kept safe, then records it.
+fn record_safely(shared: &Shared, prepared: Vec<Prepared>) -> Result<Vec<Arc<Image>>> {
+    sync_directory(&shared.layers)?;
+    shared.content.sync()?;
+    let _changes = shared.lock_changes();
+    record_images(shared, prepared)
+}
+
 /// Writes the record, then shows the image. Call with the changes locked.
 pub(super) fn record_image(shared: &Shared, digest: String, names: Vec<String>, record: Record) -> Result<Arc<Image>> {
-    let mut images = record_images(shared, vec![Prepared { digest, names, record }])?;
+    only(record_images(shared, vec![Prepared { digest, names, record }])?)
+}
+
+fn only(mut images: Vec<Arc<Image>>) -> Result<Arc<Image>> {
     images.pop().ok_or_else(|| Error::new(Reason::Internal, "an image was recorded but not shown"))
 }
 
@@ -107,6 +129,8 @@ fn record_images(shared: &Shared, prepared: Vec<Prepared>) -> Result<Vec<Arc<Ima
         if let Ok(old) = shared.catalog.get(&digest) {
             names.extend(old.names.iter().cloned());
             record.imported_at = old.imported_at;
+            let more: Vec<_> = old.sources.iter().filter(|old| !record.sources.contains(old)).cloned().collect();
+            record.sources.extend(more);
         }
         names.sort();
         names.dedup();
@@ -202,8 +226,13 @@ pub(super) fn convert_checked(
     let (stream, _) = compression::open(Stoppable { inner: blob, stop })?;
     let (file, converted) = import::convert(stream, &shared.scratch, progress)?;
     if converted.diff_id != diff_id {
-        let line = format!("a layer is damaged: its diff id is {}, the config says {diff_id}", converted.diff_id);
-        return Err(Error::new(Reason::InvalidArchive, line));
+        return Err(other_layer(&converted.diff_id, diff_id));
     }
     Ok((file, converted))
+}
+
+/// The error of a layer that is not the one that the image's config names.
+pub(super) fn other_layer(found: &str, expected: &str) -> Error {
+    let line = format!("a layer is damaged: its diff id is {found}, the config says {expected}");
+    Error::new(Reason::InvalidArchive, line)
 }

@@ -4,6 +4,7 @@
 //! DATA/images/content/   OCI image layout: manifests, configs and layers as they came
 //! DATA/images/layers/    one EROFS file per layer, named by its diff id
 //! DATA/images/damaged/   what was found damaged and set aside, until the next prune
+//! DATA/images/parts/     blobs on their way from a registry, and what is there of those that did not arrive
 //! DATA/images/tmp/       scratch; emptied at every start
 //! ```
 //!
@@ -25,11 +26,16 @@ mod layer;
 mod layer_file;
 mod layers;
 mod limits;
+mod media;
 mod open;
+mod platform;
 mod prune;
+mod pull;
+mod push;
 mod reading;
 mod record;
 mod reference;
+mod registry;
 mod remove;
 mod repair;
 mod sweep;
@@ -40,16 +46,20 @@ mod usage;
 mod verify;
 mod verity;
 
+use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::error::{Error, Reason, Result};
+use crate::error::Result;
 use crate::space;
 use crate::store::{Store, Write};
-use catalog::{Catalog, Purpose};
+use catalog::{Catalog, LeasedFor};
 use content::ContentStore;
+use pull::Pulls;
+use record::Layer;
+use registry::Registries;
 use remove::UserOf;
 
 pub(crate) use catalog::Lease;
@@ -57,8 +67,13 @@ pub(crate) use export::Export;
 pub(crate) use history::HistoryEntry;
 pub(crate) use import::{ArchiveFormat, ImportOptions, Progress};
 pub(crate) use layers::LayerMounts;
+pub(crate) use platform::WantedPlatform;
 pub(crate) use prune::{PruneOptions, Pruned};
+pub(crate) use pull::{PullPhase, PullProgress, PullRequest, Pulled};
+pub(crate) use push::{PushProgress, PushRequest, Pushed};
 pub(crate) use record::{Image, ImageConfig};
+pub(crate) use reference::Reference;
+pub(crate) use registry::{Credentials, RegistryConfig};
 pub(crate) use remove::Removed;
 pub(crate) use usage::Usage;
 pub(crate) use verify::{Damaged, FileKind, VerifyProgress};
@@ -74,9 +89,11 @@ struct Shared {
     layers: PathBuf,
     scratch: PathBuf,
     damaged: PathBuf,
+    parts: PathBuf,
     content: ContentStore,
     store: Store,
     catalog: Catalog,
+    pulls: Pulls,
     /// Held while records and files change, so that what one finds unused another does not begin to use.
     changes: Mutex<()>,
     /// Held while a layer's file that could not be mounted is looked at.
@@ -85,8 +102,9 @@ struct Shared {
 
 impl Images {
     /// Opens or makes the images below `data_dir`; sweeps what a crash left.
-    pub(crate) fn open(data_dir: &Path, store: Store) -> Result<Self> {
-        open::open(&data_dir.join("images"), store).map(|shared| Self { shared: Arc::new(shared) })
+    pub(crate) fn open(data_dir: &Path, store: Store, registries: RegistryConfig) -> Result<Self> {
+        let pulls = Pulls::new(Registries::new(registries));
+        open::open(&data_dir.join("images"), store, pulls).map(|shared| Self { shared: Arc::new(shared) })
     }
 
     /// Takes an archive in: reads `reader` to its end, and returns the images that it holds. One that fails or is cancelled
@@ -112,6 +130,33 @@ impl Images {
         })
     }
 
+    /// Fetches an image from its registry. Dropping the future cancels it and leaves parts of blobs at most, from which the
+    /// next pull goes on. Never blocks.
+    ///
+    /// # Errors
+    /// `IMAGE_NOT_FOUND`, `REGISTRY_*`, `BLOB_DAMAGED`, `INVALID_ARCHIVE`, `UNSUPPORTED_FEATURE`, `LIMIT_EXCEEDED`,
+    /// `STORAGE_FULL`.
+    pub(crate) async fn pull(&self, request: PullRequest, progress: &PullProgress) -> Result<Pulled> {
+        pull::pull(&self.shared, request, progress).await
+    }
+
+    /// Sends an image to a registry. Dropping the future cancels it. Never blocks.
+    ///
+    /// # Errors
+    /// `IMAGE_NOT_FOUND`, `REGISTRY_*`, `BLOB_DAMAGED`.
+    pub(crate) async fn push(&self, request: PushRequest, progress: &PushProgress) -> Result<Pushed> {
+        push::push(&self.shared, request, progress).await
+    }
+
+    /// Asks a registry whether it takes these credentials. Returns a refresh token to keep in their place, if it gives one.
+    /// Never blocks.
+    ///
+    /// # Errors
+    /// `REGISTRY_UNAUTHENTICATED` if it does not.
+    pub(crate) async fn check_credentials(&self, registry: &str, credentials: Credentials) -> Result<Option<String>> {
+        self.shared.pulls.registries.check(registry, credentials).await
+    }
+
     /// The image of a reference, a digest, or an unambiguous prefix of a digest's hexadecimal part. Never blocks.
     pub(crate) fn get(&self, reference: &str) -> Result<Arc<Image>> {
         self.shared.catalog.get(reference)
@@ -134,13 +179,15 @@ impl Images {
     }
 
     /// Reads the files of images again, of all if `references` is empty, and tells `report` of those that are damaged.
+    /// `repair`: make those anew; blobs come from the registries that their images came from or have names of, for
+    /// `credentials` where they are given. Call within a runtime.
     ///
     /// # Errors
     /// `IMAGE_NOT_FOUND`, `DEADLINE_EXCEEDED` (cancelled). That something is damaged is none.
     pub(crate) fn verify(
         &self,
         references: &[String],
-        repair: bool,
+        repair: Option<&Option<Credentials>>,
         progress: &VerifyProgress,
         cancelled: &AtomicBool,
         report: &mut dyn FnMut(Damaged),
@@ -154,17 +201,23 @@ impl Images {
         };
         images.sort_by(|a, b| a.digest.cmp(&b.digest));
         images.dedup_by(|a, b| a.digest == b.digest);
-        let fetch = |_: &Image, _: &str| {
-            let line = "it came from an archive, and no registry is known that has it";
-            Err(Error::new(Reason::ImageNotFound, line).hint("import the image again"))
-        };
-        let fetch: Option<&repair::Fetch<'_>> = if repair { Some(&fetch) } else { None };
+        let fetch = repair.map(|credentials| {
+            move |image: &Image, digest: &str| {
+                repair::until_cancelled(pull::refetch(shared, image, digest, credentials.clone()), cancelled)
+            }
+        });
+        let fetch = fetch.as_ref().map(|fetch| fetch as &repair::Fetch<'_>);
         verify::Verification { shared, progress, cancelled, fetch }.run(&images, report)
     }
 
     /// What images take on the disk. `user_of` as for [`Self::remove`].
     pub(crate) fn usage(&self, user_of: &UserOf<'_>) -> Result<Usage> {
-        usage::usage(&self.shared, user_of)
+        usage::of_images(&self.shared, user_of)
+    }
+
+    /// What parts of blobs that pulls left, or are just fetching, take on the disk.
+    pub(crate) fn usage_of_parts(&self) -> Result<Usage> {
+        usage::of_parts(&self.shared)
     }
 
     /// Begins an export: the images stay until it has been written. References that name an image give it that name in
@@ -188,7 +241,7 @@ impl Images {
 
     /// As [`Self::get`]; the image is not removed while the lease lives. Never blocks.
     pub(crate) fn lease(&self, reference: &str) -> Result<Lease> {
-        self.shared.catalog.lease(reference, Purpose::Create)
+        self.shared.catalog.lease(reference, LeasedFor::Create)
     }
 
     /// After a mount that failed: makes a layer's file anew if it is damaged; returns whether it was.
@@ -206,6 +259,11 @@ impl Shared {
     fn layer_path(&self, diff_id: &str) -> PathBuf {
         let hex = diff_id.strip_prefix("sha256:").unwrap_or(diff_id);
         self.layers.join(format!("{hex}.erofs"))
+    }
+
+    /// Whether a layer's file is there and as long as it should be.
+    fn has_layer(&self, layer: &Layer) -> bool {
+        fs::metadata(self.layer_path(&layer.diff_id)).is_ok_and(|there| there.len() == layer.size)
     }
 
     fn lock_changes(&self) -> MutexGuard<'_, ()> {
@@ -232,7 +290,9 @@ impl Shared {
     /// Mirrors the records in the content store's index.
     fn write_index(&self) -> Result<()> {
         let images = self.catalog.list();
-        self.content.write_index(images.iter().map(|image| (image.digest.as_str(), image.names.as_slice())))
+        self.content.write_index(
+            images.iter().map(|image| (image.digest.as_str(), image.media_type.as_str(), image.names.as_slice())),
+        )
     }
 
     /// The same, where the database has them already: a mirror that cannot be written is no reason to fail.

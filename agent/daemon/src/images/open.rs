@@ -9,28 +9,32 @@ use std::time::SystemTime;
 
 use super::catalog::Catalog;
 use super::content::ContentStore;
-use super::document::{ConfigDocument, Document, parse_manifest};
+use super::document::{ConfigDocument, Document, media_type, parse_manifest};
 use super::import::Progress;
 use super::install::{convert_blob, record_image};
-use super::limits::read_json;
+use super::media::OCI_MANIFEST;
+use super::pull::Pulls;
 use super::record::{Image, Layer, Record};
 use super::{Shared, repair, sweep};
 use crate::error::{Error, Reason, Result};
 use crate::store::{Store, Table};
 
-pub(super) fn open(root: &Path, store: Store) -> Result<Shared> {
+pub(super) fn open(root: &Path, store: Store, pulls: Pulls) -> Result<Shared> {
     let scratch = directory(root.join("tmp"))?;
     let layers = directory(root.join("layers"))?;
     let damaged = directory(root.join("damaged"))?;
+    let parts = directory(root.join("parts"))?;
     empty(&scratch)?;
     let content = ContentStore::open(root.join("content"), scratch.clone())?;
     let shared = Shared {
         layers,
         scratch,
         damaged,
+        parts,
         content,
         store,
         catalog: Catalog::default(),
+        pulls,
         changes: Mutex::new(()),
         mending: Mutex::new(()),
     };
@@ -129,11 +133,11 @@ fn rebuild(shared: &Shared) -> bool {
 }
 
 fn rebuild_image(shared: &Shared, digest: &str) -> Result<Record> {
-    let read = |digest: &str| read_json(digest, shared.content.read(digest)?);
-    let Document::Manifest { config, layers: descriptors } = parse_manifest("the manifest", &read(digest)?)? else {
+    let manifest = shared.content.read_document(digest)?;
+    let Document::Manifest { config, layers: descriptors } = parse_manifest("the manifest", &manifest)? else {
         return Err(Error::new(Reason::InvalidArchive, "the manifest is an index"));
     };
-    let mut document = ConfigDocument::parse(&read(&config.digest)?, descriptors.len())?;
+    let mut document = ConfigDocument::parse(&shared.content.read_document(&config.digest)?, descriptors.len())?;
     let mut layers = Vec::new();
     for (diff_id, descriptor) in document.rootfs.diff_ids.iter().zip(&descriptors) {
         layers.push(rebuild_layer(shared, diff_id, &descriptor.digest)?);
@@ -148,6 +152,8 @@ fn rebuild_image(shared: &Shared, digest: &str) -> Result<Record> {
         os: document.os,
         layers,
         blobs,
+        media_type: media_type(&manifest)?.unwrap_or_else(|| OCI_MANIFEST.to_owned()),
+        sources: Vec::new(),
     })
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::record::Image;
 use super::remove::{UserOf, forget};
-use super::{Shared, sweep};
+use super::{Shared, pull, sweep};
 use crate::error::{Reason, Result};
 
 /// What to prune.
@@ -70,6 +70,9 @@ pub(super) fn prune(shared: &Shared, options: PruneOptions, user_of: &UserOf<'_>
         for files in [sweep::unneeded(shared, &needs)?, sweep::damaged(shared)?] {
             freed_bytes += if options.dry_run { files.bytes() } else { files.remove(shared)? };
         }
+    }
+    for part in pull::parts(shared)?.into_iter().filter(|part| !part.active) {
+        freed_bytes += if options.dry_run { part.bytes } else { pull::remove_part(shared, &part.digest)? };
     }
     let removed = removed.iter().map(|image| (image.digest.clone(), image.names.clone())).collect();
     Ok(Pruned { removed, kept, freed_bytes })

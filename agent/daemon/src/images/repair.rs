@@ -2,7 +2,8 @@
 //! (the start, a mount that fails, a verification) comes here.
 
 use std::sync::PoisonError;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tempfile::NamedTempFile;
 
@@ -10,20 +11,53 @@ use super::content::sync_directory;
 use super::import::Progress;
 use super::layer::Converted;
 use super::record::{Image, Layer};
-use super::{Shared, install, layer_file};
+use super::{Shared, install, layer_file, reading};
 use crate::error::{Error, Reason, Result};
 use crate::store::{Table, Write};
+
+/// Time between two looks at whether somebody still waits for a registry.
+const CANCEL_CHECK: Duration = Duration::from_millis(100);
 
 /// Fetches a blob of an image anew, checks it and keeps it.
 pub(super) type Fetch<'a> = dyn Fn(&Image, &str) -> Result<()> + 'a;
 
-/// Sets a blob aside and fetches it anew, for the first of its images whose registry has it.
-pub(super) fn blob(shared: &Shared, digest: &str, fetch: &Fetch<'_>) -> Result<()> {
-    if shared.content.path(digest).exists() {
-        let name = digest.replacen(':', "-", 1);
-        shared.content.take_out(digest, &shared.damaged.join(name))?;
+/// Runs a future to its end on this thread, which may block, unless nobody waits for it any more.
+pub(super) fn until_cancelled(work: impl Future<Output = Result<()>>, cancelled: &AtomicBool) -> Result<()> {
+    tokio::runtime::Handle::current().block_on(async {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = tokio::time::sleep(CANCEL_CHECK) => {}
+            }
+            if cancelled.load(Ordering::Relaxed) {
+                return Err(Error::new(Reason::DeadlineExceeded, "the repair was cancelled"));
+            }
+        }
+    })
+}
+
+/// Reads a blob that is to be used again; one that is damaged is set aside.
+pub(super) fn blob_is_whole(shared: &Shared, digest: &str) -> Result<bool> {
+    let Some(problem) = reading::blob_problem(&shared.content.path(digest), digest, &mut |_| Ok(()))? else {
+        return Ok(true);
+    };
+    tracing::error!(digest, problem, "a blob is damaged and set aside");
+    set_blob_aside(shared, digest)?;
+    Ok(false)
+}
+
+fn set_blob_aside(shared: &Shared, digest: &str) -> Result<()> {
+    if shared.content.has(digest) {
+        shared.content.take_out(digest, &shared.damaged.join(digest.replacen(':', "-", 1)))?;
         shared.content.sync()?;
     }
+    Ok(())
+}
+
+/// Sets a blob aside and fetches it anew, for the first of its images whose registry has it.
+pub(super) fn blob(shared: &Shared, digest: &str, fetch: &Fetch<'_>) -> Result<()> {
+    set_blob_aside(shared, digest)?;
     let mut failure = Error::new(Reason::Internal, format!("no image has the blob {digest}"));
     for image in shared.catalog.images_of(digest) {
         match fetch(&image, digest) {

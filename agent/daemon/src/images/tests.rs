@@ -65,7 +65,7 @@ impl Fixture {
 }
 
 fn open(dir: &Path) -> Images {
-    Images::open(dir, Store::open(&dir.join("hull.redb")).unwrap()).unwrap()
+    Images::open(dir, Store::open(&dir.join("hull.redb")).unwrap(), RegistryConfig::default()).unwrap()
 }
 
 fn run(program: &str, arguments: &[&str]) {
@@ -224,7 +224,7 @@ fn layers_of_an_earlier_hull_get_their_digest_when_they_are_verified() {
         let mut found = Vec::new();
         let progress = VerifyProgress::default();
         let mut report = |damaged| found.push(damaged);
-        fixture.images.verify(&[], false, &progress, &AtomicBool::new(false), &mut report).unwrap();
+        fixture.images.verify(&[], None, &progress, &AtomicBool::new(false), &mut report).unwrap();
         found
     };
     let fixture = fixture.reopen_after(forget);

@@ -1,7 +1,7 @@
 //! What images take on the disk, from what is known already.
 
 use super::remove::UserOf;
-use super::{Shared, prune, sweep};
+use super::{Shared, prune, pull, sweep};
 use crate::error::Result;
 
 /// What things of one kind take.
@@ -17,7 +17,7 @@ pub(crate) struct Usage {
     pub(crate) reclaimable_bytes: u64,
 }
 
-pub(super) fn usage(shared: &Shared, user_of: &UserOf<'_>) -> Result<Usage> {
+pub(super) fn of_images(shared: &Shared, user_of: &UserOf<'_>) -> Result<Usage> {
     let images = shared.catalog.list();
     let active = images.iter().filter(|image| user_of(&image.digest).is_some()).count();
     let needs = shared.catalog.needs(|image| user_of(&image.digest).is_none());
@@ -25,4 +25,15 @@ pub(super) fn usage(shared: &Shared, user_of: &UserOf<'_>) -> Result<Usage> {
     let needed: u64 = sizes.iter().filter(|(file, _)| needs.contains_key(*file)).map(|(_, bytes)| bytes).sum();
     let bytes = sizes.values().sum::<u64>() + sweep::damaged(shared)?.bytes();
     Ok(Usage { count: images.len(), active, bytes, reclaimable_bytes: bytes - needed })
+}
+
+pub(super) fn of_parts(shared: &Shared) -> Result<Usage> {
+    let mut usage = Usage::default();
+    for part in pull::parts(shared)? {
+        usage.count += 1;
+        usage.active += usize::from(part.active);
+        usage.bytes += part.bytes;
+        usage.reclaimable_bytes += if part.active { 0 } else { part.bytes };
+    }
+    Ok(usage)
 }

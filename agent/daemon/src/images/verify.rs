@@ -1,20 +1,15 @@
 //! Reads blobs and layer files again and compares them with their digests.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-
-use sha2::{Digest as _, Sha256};
 
 use super::reading::{open_cold, read_problem, stopped, unreadable};
 use super::record::{Image, Layer};
 use super::repair::{self, Fetch};
-use super::{Shared, layer_file, sweep};
+use super::{Shared, layer_file, reading, sweep};
 use crate::error::Result;
-
-/// Bytes read at once.
-const PIECE: usize = 256 << 10;
 
 /// What a file is to an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -101,7 +96,7 @@ impl Verification<'_> {
 
     fn problem(&self, kind: FileKind, digest: &str) -> Result<Option<String>> {
         match kind {
-            FileKind::Blob => self.blob_problem(digest),
+            FileKind::Blob => reading::blob_problem(&self.shared.content.path(digest), digest, &mut self.read()),
             FileKind::Layer => match self.shared.catalog.layer(digest) {
                 Some(layer) if layer.digest.is_some() => layer_file::problem(self.shared, &layer, &mut self.read()),
                 Some(layer) => self.unknown_layer_problem(&layer),
@@ -116,24 +111,6 @@ impl Verification<'_> {
             self.progress.bytes_done.fetch_add(bytes as u64, Ordering::Relaxed);
             if self.cancelled.load(Ordering::Relaxed) { Err(stopped()) } else { Ok(()) }
         }
-    }
-
-    fn blob_problem(&self, digest: &str) -> Result<Option<String>> {
-        let mut file = match open_cold(&self.shared.content.path(digest)) {
-            Ok(file) => file,
-            Err(error) => return Ok(Some(unreadable(&error))),
-        };
-        let (mut hash, mut buffer, mut read) = (Sha256::new(), vec![0; PIECE], self.read());
-        loop {
-            match file.read(&mut buffer).and_then(|length| read(length).map(|()| length)) {
-                Ok(0) => break,
-                Ok(length) => hash.update(&buffer[..length]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return read_problem("reading a blob", error).map(Some),
-            }
-        }
-        let found = format!("sha256:{}", hex::encode(hash.finalize()));
-        Ok((found != digest).then(|| format!("its digest is {found}")))
     }
 
     /// A layer of which an earlier hull recorded no digest is compared with what its blob converts to.

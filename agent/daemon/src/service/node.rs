@@ -70,11 +70,14 @@ impl NodeService for Edge {
     ) -> Result<Response<v1::GetDiskUsageResponse>, Status> {
         let found = self.containers.disk_usage().await?;
         let (images, containers, data_dir) = (self.images.clone(), self.containers.clone(), self.node.data_dir.clone());
-        let (images, space) =
-            blocking(move || Ok((images.usage(&|digest| containers.user_of(digest))?, Space::of(&data_dir)?))).await?;
+        let (images, parts, space) = blocking(move || {
+            let used = images.usage(&|digest| containers.user_of(digest))?;
+            Ok((used, images.usage_of_parts()?, Space::of(&data_dir)?))
+        })
+        .await?;
         Ok(Response::new(v1::GetDiskUsageResponse {
             images: Some(disk_usage(images)),
-            partial_pulls: Some(disk_usage(Usage::default())),
+            partial_pulls: Some(disk_usage(parts)),
             containers: Some(sum(&found, |container| container.writable.map_or(0, |(measured, _)| measured.bytes))),
             logs: Some(sum(&found, |container| container.log_bytes)),
             container: found.into_iter().map(container_usage).collect(),

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 
 use super::Shared;
-use super::catalog::{Lease, Purpose};
+use super::catalog::{Lease, LeasedFor};
 use super::import::ArchiveFormat;
 use super::limits::{IMAGES_MAX, read_error, read_json};
 use super::record::Image;
@@ -51,7 +51,7 @@ impl Export {
         }
         let mut images: Vec<Selected> = Vec::new();
         for reference in references {
-            let lease = shared.catalog.lease(reference, Purpose::Export)?;
+            let lease = shared.catalog.lease(reference, LeasedFor::Export)?;
             // The name may go over to another image at any time.
             let found = shared.catalog.find(reference).ok();
             let name = found.filter(|(image, _)| image.digest == lease.image().digest).and_then(|(_, name)| name);

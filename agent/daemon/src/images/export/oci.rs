@@ -6,7 +6,6 @@ use super::{Archive, Selected, document};
 use crate::error::Result;
 use crate::images::Shared;
 use crate::images::content::{LAYOUT, index};
-use crate::images::document::media_type;
 
 pub(super) fn write<W: Write>(shared: &Shared, images: &[Selected], archive: &mut Archive<W>) -> Result<()> {
     let mut entries = Vec::new();
@@ -14,7 +13,7 @@ pub(super) fn write<W: Write>(shared: &Shared, images: &[Selected], archive: &mu
         let digest = &selected.image().digest;
         let manifest = document(shared, digest)?;
         let names = selected.names.iter().cloned().collect::<Vec<_>>();
-        entries.push((digest.clone(), media_type(&manifest)?, manifest.len() as u64, names));
+        entries.push((digest.clone(), selected.image().media_type.clone(), manifest.len() as u64, names));
     }
     let index = index(entries)?;
     archive.file("oci-layout", LAYOUT.len() as u64, LAYOUT.as_bytes())?;

@@ -179,7 +179,7 @@ fn rootfs(
     Ok(Unpacked { manifest, config, document, layers: vec![layer], names })
 }
 
-const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
+const CONFIG_TYPE: &str = super::media::OCI_CONFIG;
 
 /// Media type of a layer's blob.
 const fn layer_type(compression: Compression) -> &'static str {

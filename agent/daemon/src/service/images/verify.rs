@@ -11,8 +11,8 @@ use tonic::{Response, Status};
 
 use super::{CancelOnDrop, PROGRESS, QUEUE};
 use crate::error::{Error, Result};
-use crate::images::{Damaged, FileKind, Images, VerifyProgress};
-use crate::service::convert::reference;
+use crate::images::{Credentials, Damaged, FileKind, Images, VerifyProgress};
+use crate::service::convert::{images as parse, reference};
 use crate::service::status::shutting_down;
 use crate::service::{Edge, blocking};
 
@@ -24,7 +24,7 @@ type Answers = mpsc::Sender<Result<v1::VerifyImagesResponse, Status>>;
 /// Starts the verification; the stream tells how it goes.
 pub(super) fn start(
     edge: &Edge,
-    request: v1::VerifyImagesRequest,
+    mut request: v1::VerifyImagesRequest,
 ) -> Result<Response<ReceiverStream<Result<v1::VerifyImagesResponse, Status>>>, Status> {
     if request.images.len() > IMAGES_MAX {
         return Err(Error::invalid("images", format!("more than {IMAGES_MAX}")).into());
@@ -33,11 +33,12 @@ pub(super) fn start(
         // What is not there is said at once, and not in the stream.
         edge.images.get(reference("images", image)?)?;
     }
+    let credentials = parse::credentials(request.auth.take())?;
     let (answers, stream) = mpsc::channel(QUEUE);
     let (images, shutdown) = (edge.images.clone(), edge.shutdown.clone());
     tokio::spawn(async move {
         let last = tokio::select! {
-            progress = verify(images, request, &answers) => progress.map(|progress| answer(Message::Progress(progress))),
+            progress = verify(images, request, credentials, &answers) => progress.map(|progress| answer(Message::Progress(progress))),
             () = answers.closed() => return,
             () = shutdown.cancelled() => Err(shutting_down()),
         };
@@ -47,7 +48,12 @@ pub(super) fn start(
 }
 
 /// Dropping the future cancels the verification.
-async fn verify(images: Images, request: v1::VerifyImagesRequest, answers: &Answers) -> Result<v1::VerifyProgress> {
+async fn verify(
+    images: Images,
+    request: v1::VerifyImagesRequest,
+    credentials: Option<Credentials>,
+    answers: &Answers,
+) -> Result<v1::VerifyProgress> {
     let progress = Arc::new(VerifyProgress::default());
     let cancelled = CancelOnDrop(Arc::new(AtomicBool::new(false)));
     let verifying = {
@@ -57,7 +63,8 @@ async fn verify(images: Images, request: v1::VerifyImagesRequest, answers: &Answ
                 // A client that is gone has cancelled.
                 let _ = answers.blocking_send(Ok(answer(Message::Damaged(damaged(found)))));
             };
-            images.verify(&request.images, request.repair, &progress, &cancelled, &mut report)
+            let repair = request.repair.then_some(&credentials);
+            images.verify(&request.images, repair, &progress, &cancelled, &mut report)
         })
     };
     let tell = async {
