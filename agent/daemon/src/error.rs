@@ -97,7 +97,7 @@ impl Error {
 
     /// A failed input or output operation; a full disk gets its own reason.
     pub fn io(what: impl fmt::Display, error: &std::io::Error) -> Self {
-        match error.raw_os_error() {
+        match raw_os_error(error) {
             Some(raw) => Self::os(what, Errno::from_raw(raw)),
             None => Self::new(Reason::System, format!("{what}: {error}")),
         }
@@ -166,6 +166,14 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// The errno of an error, also of one that was wrapped to name a file.
+fn raw_os_error(error: &std::io::Error) -> Option<i32> {
+    error.raw_os_error().or_else(|| {
+        let inner = error.get_ref()?.source()?.downcast_ref::<std::io::Error>()?;
+        inner.raw_os_error()
+    })
+}
+
 /// An error and what caused it, in one line.
 pub(crate) fn causes(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
@@ -176,4 +184,17 @@ pub(crate) fn causes(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_errno_of_a_wrapped_error_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = tempfile::NamedTempFile::new_in(dir.path().join("none")).unwrap_err();
+        assert_eq!(error.raw_os_error(), None, "tempfile wraps it");
+        assert_eq!(Error::io("making a file", &error).errno, Some(Errno::ENOENT));
+    }
 }

@@ -3,66 +3,57 @@
 
 use std::time::{Duration, Instant};
 
-use hull_proto::v1::{ImportStart, PruneImagesRequest, RemoveImageRequest};
-use hull_tests::harness::keep::{assert_files_are_those_of, files, images, remove_all, usage, verify};
-use hull_tests::harness::{AgentOptions, Clients, Rootfs, Session, image, oci};
+use hull_proto::v1::{ImportStart, PruneImagesRequest, PullImageRequest, RemoveImageRequest};
+use hull_tests::harness::keep::{assert_files_are_those_of, files, images, prune, remove_all, usage, verify};
+use hull_tests::harness::oci::Compression;
+use hull_tests::harness::site::Site;
+use hull_tests::harness::{Clients, Rootfs, Session, image, oci};
 
-/// Moments of each operation; what is done to images is imports, for the most part.
-const IMPORTS: u32 = 50;
-const PRUNES: u32 = 25;
-const REMOVALS: u32 = 25;
+/// Moments of each operation.
+const IMPORTS: u32 = 40;
+const PULLS: u32 = 30;
+const PRUNES: u32 = 15;
+const REMOVALS: u32 = 15;
 
 fn start() -> ImportStart {
     ImportStart { tags: vec!["test/crash:1".into()], ..ImportStart::default() }
 }
 
-async fn import(clients: &Clients, archive: Vec<u8>) {
-    // Whether it was in time does not matter.
-    let _either = image::import(clients, start(), archive).await;
-}
-
-async fn prune(clients: &Clients, _: Vec<u8>) {
-    let request = PruneImagesRequest { all: true, dry_run: false };
-    let _either = clients.images.clone().prune_images(request).await;
-}
-
-async fn remove(clients: &Clients, _: Vec<u8>) {
-    let request = RemoveImageRequest { image: "test/crash:1".into() };
-    let _either = clients.images.clone().remove_image(request).await;
-}
-
 /// Kills the agent at `moments` moments of an operation, spread evenly over the time that it takes, and looks each time.
+/// `prepared`: an archive that is imported before each.
 async fn at_each_moment<F: Future<Output = ()> + Send + 'static>(
     hull: &mut Session,
-    archive: &[u8],
-    prepared: bool,
     moments: u32,
-    operation: fn(Clients, Vec<u8>) -> F,
+    prepared: Option<&[u8]>,
+    operation: impl Fn(Clients) -> F,
 ) {
     let mut lengths = Vec::new();
     for _ in 0..3 {
-        if prepared {
-            import(&hull.clients, archive.to_vec()).await;
-        }
+        prepare(hull, prepared).await;
         let begun = Instant::now();
-        operation(hull.clients.clone(), archive.to_vec()).await;
+        operation(hull.clients.clone()).await;
         lengths.push(begun.elapsed());
         remove_all(&hull.clients).await;
+        prune(&hull.clients, true, false).await;
     }
     lengths.sort();
     let length = lengths[1];
     for moment in 0..moments {
-        if prepared {
-            image::import(&hull.clients, start(), archive.to_vec()).await.expect("ImportImage");
-        }
+        prepare(hull, prepared).await;
         let delay = length * moment / moments;
-        let running = tokio::spawn(operation(hull.clients.clone(), archive.to_vec()));
+        let running = tokio::spawn(operation(hull.clients.clone()));
         sleep(delay).await;
         hull.agent.kill();
         running.await.expect("join");
         hull.agent.spawn();
         hull.reconnect().await;
         check(hull, &format!("{delay:?} of {length:?}")).await;
+    }
+}
+
+async fn prepare(hull: &Session, archive: Option<&[u8]>) {
+    if let Some(archive) = archive {
+        image::import(&hull.clients, start(), archive.to_vec()).await.expect("ImportImage");
     }
 }
 
@@ -81,25 +72,49 @@ async fn check(hull: &Session, moment: &str) {
     remove_all(&hull.clients).await;
     assert_eq!(usage(&hull.clients).await.images.expect("images").bytes, 0, "killed after {moment}");
     assert_files_are_those_of(&data, &[]);
+    // Parts of blobs are there to be gone on with, and go with a prune.
+    let parts = usage(&hull.clients).await.partial_pulls.expect("parts").bytes;
+    assert_eq!(prune(&hull.clients, true, false).await.freed_bytes, parts, "killed after {moment}");
+    assert!(files(&data, "parts").is_empty(), "killed after {moment}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_a_hundred_moments_no_partial_image_is_left() {
-    let mut hull = Session::own_with(AgentOptions::default()).await;
-    remove_all(&hull.clients).await;
+    let mut site = Site::new().await;
+    remove_all(&site.hull.clients).await;
     let noise = |seed: u32| -> Vec<u8> {
         (0_u32..2 << 20).map(|at| at.wrapping_mul(2_654_435_761 + 2 * seed).to_le_bytes()[1]).collect()
     };
     let layers: Vec<Vec<u8>> = (0..3).map(|seed| Rootfs::empty().file("noise", 0o644, noise(seed)).tar()).collect();
-    let archive = oci::archive(&layers, &hull.agent.scratch("crash"));
-    at_each_moment(&mut hull, &archive, false, IMPORTS, |clients, archive| async move {
-        import(&clients, archive).await;
+    let archive = oci::archive(&layers, &site.hull.agent.scratch("crash"));
+    let packed: Vec<_> = layers.into_iter().map(|layer| (layer, Compression::Gzip)).collect();
+    site.publish("test/crash:1", &packed);
+    let name = site.registry.name("test/crash:1");
+    let hull = &mut site.hull;
+
+    // Whether what is killed was in time does not matter.
+    at_each_moment(hull, IMPORTS, None, |clients| {
+        let archive = archive.clone();
+        async move { drop(image::import(&clients, start(), archive).await) }
     })
     .await;
-    at_each_moment(&mut hull, &archive, true, PRUNES, |clients, archive| async move { prune(&clients, archive).await })
-        .await;
-    at_each_moment(&mut hull, &archive, true, REMOVALS, |clients, archive| async move {
-        remove(&clients, archive).await;
+    at_each_moment(hull, PULLS, None, |clients| {
+        let request = PullImageRequest { image: name.clone(), ..PullImageRequest::default() };
+        async move {
+            let Ok(answers) = clients.images.clone().pull_image(request).await else { return };
+            let mut answers = answers.into_inner();
+            while let Ok(Some(_)) = answers.message().await {}
+        }
+    })
+    .await;
+    at_each_moment(hull, PRUNES, Some(&archive), |clients| async move {
+        let request = PruneImagesRequest { all: true, dry_run: false };
+        drop(clients.images.clone().prune_images(request).await);
+    })
+    .await;
+    at_each_moment(hull, REMOVALS, Some(&archive), |clients| async move {
+        let request = RemoveImageRequest { image: "test/crash:1".into() };
+        drop(clients.images.clone().remove_image(request).await);
     })
     .await;
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use hull_proto::v1::{ArchiveFormat, ContainerConfig, ExportImageRequest, Image, ImportStart, RemoveImageRequest};
 use hull_tests::harness::image::import;
 use hull_tests::harness::keep::{export, prune, remove_all};
-use hull_tests::harness::{Rootfs, Session, assert_error, host, oci, wait};
+use hull_tests::harness::{Rootfs, Session, assert_error, connect, host, oci, wait};
 use tonic::{Code, Status};
 
 fn named(names: &[&str]) -> ImportStart {
@@ -132,6 +132,7 @@ async fn an_image_has_the_names_in_the_archive_that_it_was_asked_for_by() {
     let back = import(&hull.clients, named(&[]), archive).await.expect("import");
     assert_eq!(back.names, ["docker.io/test/a:1"]);
     let nameless = export(&hull.clients, &[&image.digest], ArchiveFormat::Docker).await.expect("ExportImage");
+    remove_all(&hull.clients).await;
     let unnamed = import(&hull.clients, named(&[]), nameless.clone()).await;
     assert_error(unnamed, Code::InvalidArgument, "INVALID_ARGUMENT", "tags");
     let back = import(&hull.clients, named(&["test/given:1"]), nameless).await.expect("import");
@@ -180,8 +181,9 @@ async fn an_export_waits_for_its_reader_and_ends_with_it() {
     let before = host::resident(hull.agent.pid());
     let mut streams = Vec::new();
     for _ in 0..8 {
-        let mut stream =
-            hull.clients.images.clone().export_image(request.clone()).await.expect("ExportImage").into_inner();
+        // Each with a connection of its own: on one, those that stand still would stop all others.
+        let mut clients = connect(&hull.agent.socket()).await.expect("connecting");
+        let mut stream = clients.images.export_image(request.clone()).await.expect("ExportImage").into_inner();
         stream.message().await.expect("a message").expect("a piece");
         streams.push(stream);
     }

@@ -10,6 +10,8 @@ use hull_proto::v1::{
 };
 use hull_tests::harness::image::import;
 use hull_tests::harness::keep::{assert_files_are_those_of, files, images, prune, remove_all, usage, verify};
+use hull_tests::harness::oci::Compression;
+use hull_tests::harness::site::Site;
 use hull_tests::harness::{Rootfs, Session, assert_error, oci};
 use serde_json::json;
 use tonic::{Code, Status};
@@ -157,8 +159,8 @@ async fn damaged_files_are_found_set_aside_and_made_anew() {
     let other = two_layers(&hull, "other").await;
     let (clean, progress) = verify(&hull.clients, &[], false).await.expect("VerifyImages");
     assert!(clean.is_empty(), "{clean:?}");
-    // Manifest, config and two layers each, less the layer that two of them share, and its blob.
-    assert_eq!(progress.files_total, 4 + 6 + 6 - 2 - 1);
+    // Manifest and config of each, the layer that all three share and the two others, and the blobs of those.
+    assert_eq!(progress.files_total, 6 + 3 + 3);
     assert_eq!(progress.bytes_done, progress.bytes_total);
     assert_eq!(progress.bytes_total, usage(&hull.clients).await.images.expect("images").bytes);
 
@@ -221,6 +223,7 @@ async fn a_blob_of_an_archive_comes_back_with_the_archive() {
     let output = hull.output(ContainerConfig { image: "test/blob:1".into(), ..hull.shell("cat /own") }).await;
     assert_eq!(output.text(), "blob");
     hull.remove(&output.id).await;
+    assert!(prune(&hull.clients, false, false).await.freed_bytes > 0, "what was set aside goes");
 }
 
 #[tokio::test]
@@ -253,6 +256,41 @@ async fn a_layer_that_cannot_be_mounted_is_made_anew_and_one_in_use_is_not_taken
     hull.agent.spawn();
     hull.reconnect().await;
     assert!(verify(&hull.clients, &[], false).await.expect("VerifyImages").0.is_empty());
+    assert!(prune(&hull.clients, false, false).await.freed_bytes > 0, "what was set aside goes");
+}
+
+#[tokio::test]
+async fn what_came_from_a_registry_is_fetched_there_again() {
+    let site = Site::new().await;
+    let layers = [Rootfs::base().tar(), Rootfs::empty().file("own", 0o644, "fetched").tar()];
+    let layers: Vec<_> = layers.into_iter().map(|layer| (layer, Compression::Gzip)).collect();
+    site.publish("test/heal:1", &layers);
+    let name = site.registry.name("test/heal:1");
+    let image = site.pull(&name).await.expect("PullImage").image().clone();
+    let hull = &site.hull;
+    // Everything that it has, but for what nothing could be told without.
+    let manifest = fs::read(blob_file(hull, &image.digest)).expect("the manifest");
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).expect("JSON");
+    let blobs = manifest["layers"].as_array().expect("layers").iter().chain([&manifest["config"]]);
+    for blob in blobs {
+        damage(&blob_file(hull, blob["digest"].as_str().expect("a digest")));
+    }
+    fs::remove_file(blob_file(hull, &image.digest)).expect("removing");
+    image.layers.iter().for_each(|layer| damage(&layer_file(hull, &layer.diff_id)));
+    let (found, _) = verify(&hull.clients, &[&image.digest], true).await.expect("VerifyImages");
+    assert_eq!(found.len(), 6, "{found:?}");
+    assert!(found.iter().all(|file| file.repaired), "{found:?}");
+    assert!(verify(&hull.clients, &[], false).await.expect("VerifyImages").0.is_empty());
+    assert_files_are_those_of(&hull.agent.data_dir(), &images(&hull.clients).await);
+    // A pull does not take a damaged blob for one that is there, either.
+    damage(&blob_file(hull, manifest["layers"][1]["digest"].as_str().expect("a digest")));
+    fs::remove_file(layer_file(hull, &image.layers[1].diff_id)).expect("removing");
+    site.pull(&name).await.expect("PullImage");
+    assert!(verify(&hull.clients, &[], false).await.expect("VerifyImages").0.is_empty());
+    let output = hull.output(ContainerConfig { image: name, ..hull.shell("cat /own") }).await;
+    assert_eq!(output.text(), "fetched");
+    hull.remove(&output.id).await;
+    assert!(prune(&hull.clients, false, false).await.freed_bytes > 0, "what was set aside goes");
 }
 
 #[tokio::test]

@@ -17,5 +17,7 @@ mod isolation_process;
 mod isolation_rootfs;
 mod lifecycle;
 mod node;
+mod pull;
+mod pull_faults;
 mod restart;
 mod tls;
