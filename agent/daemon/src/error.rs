@@ -3,6 +3,7 @@
 //! Made where something fails, carried up unchanged, turned into a gRPC status once, in `service/status.rs`.
 
 use std::fmt;
+use std::io::ErrorKind;
 
 use hull_wire::{Failure, Step};
 use nix::errno::Errno;
@@ -166,11 +167,12 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// The errno of an error, also of one that was wrapped to name a file.
+/// The errno of an error. One that was wrapped to name a file has lost it: what is left tells of a full disk.
 fn raw_os_error(error: &std::io::Error) -> Option<i32> {
-    error.raw_os_error().or_else(|| {
-        let inner = error.get_ref()?.source()?.downcast_ref::<std::io::Error>()?;
-        inner.raw_os_error()
+    error.raw_os_error().or(match error.kind() {
+        ErrorKind::StorageFull => Some(Errno::ENOSPC as i32),
+        ErrorKind::QuotaExceeded => Some(Errno::EDQUOT as i32),
+        _ => None,
     })
 }
 
@@ -191,10 +193,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_errno_of_a_wrapped_error_is_found() {
-        let dir = tempfile::tempdir().unwrap();
-        let error = tempfile::NamedTempFile::new_in(dir.path().join("none")).unwrap_err();
-        assert_eq!(error.raw_os_error(), None, "tempfile wraps it");
-        assert_eq!(Error::io("making a file", &error).errno, Some(Errno::ENOENT));
+    fn a_full_disk_is_known_whoever_wrapped_the_error() {
+        let full = std::io::Error::from_raw_os_error(nix::libc::ENOSPC);
+        let wrapped = std::io::Error::new(full.kind(), format!("{full} at path x"));
+        for error in [full, wrapped] {
+            let error = Error::io("writing", &error);
+            assert_eq!((error.reason, error.errno), (Reason::StorageFull, Some(Errno::ENOSPC)));
+        }
     }
 }

@@ -75,6 +75,7 @@ pub(crate) use record::{Image, ImageConfig};
 pub(crate) use reference::Reference;
 pub(crate) use registry::{Credentials, RegistryConfig};
 pub(crate) use remove::Removed;
+pub(crate) use repair::Repair;
 pub(crate) use usage::Usage;
 pub(crate) use verify::{Damaged, FileKind, VerifyProgress};
 
@@ -179,15 +180,15 @@ impl Images {
     }
 
     /// Reads the files of images again, of all if `references` is empty, and tells `report` of those that are damaged.
-    /// `repair`: make those anew; blobs come from the registries that their images came from or have names of, for
-    /// `credentials` where they are given. Call within a runtime.
+    /// `repair`: make those anew; blobs come from the registries that their images came from or have names of. Call within a
+    /// runtime.
     ///
     /// # Errors
     /// `IMAGE_NOT_FOUND`, `DEADLINE_EXCEEDED` (cancelled). That something is damaged is none.
     pub(crate) fn verify(
         &self,
         references: &[String],
-        repair: Option<&Option<Credentials>>,
+        repair: Option<&Repair>,
         progress: &VerifyProgress,
         cancelled: &AtomicBool,
         report: &mut dyn FnMut(Damaged),
@@ -201,9 +202,10 @@ impl Images {
         };
         images.sort_by(|a, b| a.digest.cmp(&b.digest));
         images.dedup_by(|a, b| a.digest == b.digest);
-        let fetch = repair.map(|credentials| {
+        let fetch = repair.map(|repair| {
             move |image: &Image, digest: &str| {
-                repair::until_cancelled(pull::refetch(shared, image, digest, credentials.clone()), cancelled)
+                let credentials = repair.credentials.clone();
+                repair::until_cancelled(pull::refetch(shared, image, digest, credentials), cancelled)
             }
         });
         let fetch = fetch.as_ref().map(|fetch| fetch as &repair::Fetch<'_>);

@@ -11,12 +11,20 @@ use super::content::sync_directory;
 use super::import::Progress;
 use super::layer::Converted;
 use super::record::{Image, Layer};
+use super::registry::Credentials;
 use super::{Shared, install, layer_file, reading};
 use crate::error::{Error, Reason, Result};
 use crate::store::{Table, Write};
 
 /// Time between two looks at whether somebody still waits for a registry.
 const CANCEL_CHECK: Duration = Duration::from_millis(100);
+
+/// How to repair what a verification finds.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Repair {
+    /// For registries; `None`: the node's own.
+    pub(crate) credentials: Option<Credentials>,
+}
 
 /// Fetches a blob of an image anew, checks it and keeps it.
 pub(super) type Fetch<'a> = dyn Fn(&Image, &str) -> Result<()> + 'a;

@@ -52,14 +52,21 @@ pub(super) struct Verification<'a> {
     pub(super) fetch: Option<&'a Fetch<'a>>,
 }
 
-/// Files to read, blobs before the layers that may have to be made from them.
-type Files = BTreeMap<(FileKind, String), Vec<String>>;
+/// Files to read, and the images that need them: blobs before the layers that may have to be made from them, and first of all
+/// manifests, which say how long the other blobs are.
+type Files = BTreeMap<(FileKind, Order, String), Vec<String>>;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Order {
+    Manifest,
+    Other,
+}
 
 impl Verification<'_> {
     /// Reads all files of the images, each once, and tells `report` of those that are damaged.
     pub(super) fn run(&self, images: &[Arc<Image>], report: &mut dyn FnMut(Damaged)) -> Result<()> {
         let files = self.files(images);
-        for ((kind, digest), images) in files {
+        for ((kind, _, digest), images) in files {
             if let Some(problem) = self.problem(kind, &digest)?.filter(|_| self.is_needed(&digest)) {
                 tracing::error!(digest, ?kind, problem, "a file of an image is damaged");
                 let repaired = self.fetch.map(|fetch| self.repair(kind, &digest, fetch));
@@ -75,7 +82,8 @@ impl Verification<'_> {
         let mut bytes = 0;
         let sizes = self.shared.content.list();
         let mut add = |kind, digest: &str, image: &Image, size: u64| {
-            let images = files.entry((kind, digest.to_owned())).or_default();
+            let order = if digest == image.digest { Order::Manifest } else { Order::Other };
+            let images = files.entry((kind, order, digest.to_owned())).or_default();
             bytes += if images.is_empty() { size } else { 0 };
             if images.last() != Some(&image.digest) {
                 images.push(image.digest.clone());

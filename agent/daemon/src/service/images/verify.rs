@@ -11,7 +11,7 @@ use tonic::{Response, Status};
 
 use super::{CancelOnDrop, PROGRESS, QUEUE};
 use crate::error::{Error, Result};
-use crate::images::{Credentials, Damaged, FileKind, Images, VerifyProgress};
+use crate::images::{Damaged, FileKind, Images, Repair, VerifyProgress};
 use crate::service::convert::{images as parse, reference};
 use crate::service::status::shutting_down;
 use crate::service::{Edge, blocking};
@@ -34,11 +34,12 @@ pub(super) fn start(
         edge.images.get(reference("images", image)?)?;
     }
     let credentials = parse::credentials(request.auth.take())?;
+    let repair = request.repair.then_some(Repair { credentials });
     let (answers, stream) = mpsc::channel(QUEUE);
     let (images, shutdown) = (edge.images.clone(), edge.shutdown.clone());
     tokio::spawn(async move {
         let last = tokio::select! {
-            progress = verify(images, request, credentials, &answers) => progress.map(|progress| answer(Message::Progress(progress))),
+            progress = verify(images, request.images, repair, &answers) => progress.map(|progress| answer(Message::Progress(progress))),
             () = answers.closed() => return,
             () = shutdown.cancelled() => Err(shutting_down()),
         };
@@ -50,8 +51,8 @@ pub(super) fn start(
 /// Dropping the future cancels the verification.
 async fn verify(
     images: Images,
-    request: v1::VerifyImagesRequest,
-    credentials: Option<Credentials>,
+    references: Vec<String>,
+    repair: Option<Repair>,
     answers: &Answers,
 ) -> Result<v1::VerifyProgress> {
     let progress = Arc::new(VerifyProgress::default());
@@ -63,8 +64,7 @@ async fn verify(
                 // A client that is gone has cancelled.
                 let _ = answers.blocking_send(Ok(answer(Message::Damaged(damaged(found)))));
             };
-            let repair = request.repair.then_some(&credentials);
-            images.verify(&request.images, repair, &progress, &cancelled, &mut report)
+            images.verify(&references, repair.as_ref(), &progress, &cancelled, &mut report)
         })
     };
     let tell = async {
