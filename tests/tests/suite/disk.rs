@@ -1,11 +1,13 @@
 //! What hull takes on the disk, and what happens when that is full.
 
 use std::fs;
+use std::sync::Arc;
 
-use hull_proto::v1::{ContainerConfig, GetImageRequest, Image, ImportStart, RemoveImageRequest};
+use hull_proto::v1::{ContainerConfig, GetImageRequest, Image, ImportStart, PullImageRequest, RemoveImageRequest};
 use hull_tests::harness::image::{base_config, import};
 use hull_tests::harness::keep::{assert_files_are_those_of, files, images, prune, usage, verify};
-use hull_tests::harness::{AgentOptions, Rootfs, Session, SmallDisk, assert_error, error_info, wait};
+use hull_tests::harness::oci::{Compression, Layout};
+use hull_tests::harness::{AgentOptions, Registry, Rootfs, Session, SmallDisk, assert_error, error_info, site, wait};
 use tonic::{Code, Status};
 
 const MIB: u64 = 1 << 20;
@@ -136,6 +138,34 @@ async fn an_image_that_does_not_fit_leaves_the_store_as_it_was() {
     assert!(verify(&hull.clients, &[], false).await.expect("VerifyImages").0.is_empty());
     drop(hull);
     assert!(files(&data, "content/blobs/sha256").is_empty() && files(&data, "layers").is_empty());
+}
+
+#[tokio::test]
+async fn a_pull_that_does_not_fit_says_how_much_it_brings() {
+    let disk = SmallDisk::new(48 * MIB, 100_000);
+    let registry = Registry::open();
+    let network = Some(Arc::clone(registry.network()));
+    let options = AgentOptions { data_dir: Some(disk.data_dir()), network, ..AgentOptions::default() };
+    let hull = Session::own_with(options).await;
+    let mut layout = Layout::new(hull.agent.scratch("layout"));
+    for (name, bytes) in [("large", 40 << 20), ("small", 2 << 20)] {
+        let layer = Rootfs::empty().file("noise", 0o644, noise(bytes)).tar();
+        let image = layout.image(&[(layer, Compression::None)], "linux/amd64");
+        registry.push(&layout.name(&image, name), &format!("test/{name}:1"), &[]);
+    }
+    let pull = async |name: &str| {
+        let image = registry.name(&format!("test/{name}:1"));
+        site::pull(&hull, PullImageRequest { image, ..PullImageRequest::default() }).await
+    };
+    let before = usage(&hull.clients).await;
+    assert_full(pull("large").await, "bytes as they come");
+    assert_eq!(usage(&hull.clients).await.images, before.images);
+    assert_files_are_those_of(&disk.data_dir(), &images(&hull.clients).await);
+    prune(&hull.clients, false, false).await;
+    assert!(usage(&hull.clients).await.filesystem_free_bytes + MIB > before.filesystem_free_bytes);
+    pull("small").await.expect("what fits comes in");
+    assert!(verify(&hull.clients, &[], false).await.expect("VerifyImages").0.is_empty());
+    drop(hull);
 }
 
 async fn after_inodes(hull: &Session) -> u64 {

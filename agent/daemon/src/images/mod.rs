@@ -52,7 +52,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::error::Result;
+use crate::blocking::blocking;
+use crate::error::{Reason, Result};
 use crate::space;
 use crate::store::{Store, Write};
 use catalog::{Catalog, LeasedFor};
@@ -138,7 +139,15 @@ impl Images {
     /// `IMAGE_NOT_FOUND`, `REGISTRY_*`, `BLOB_DAMAGED`, `INVALID_ARCHIVE`, `UNSUPPORTED_FEATURE`, `LIMIT_EXCEEDED`,
     /// `STORAGE_FULL`.
     pub(crate) async fn pull(&self, request: PullRequest, progress: &PullProgress) -> Result<Pulled> {
-        pull::pull(&self.shared, request, progress).await
+        let error = match pull::pull(&self.shared, request, progress).await {
+            Err(error) if error.reason == Reason::StorageFull => error,
+            pulled => return pulled,
+        };
+        let bytes: u64 = progress.snapshot().1.iter().map(|layer| layer.size).sum();
+        let needed =
+            format!("the layers of the image are {bytes} bytes as they come, and further ones as they are mounted");
+        let shared = Arc::clone(&self.shared);
+        Err(blocking(move || Ok(space::explain(error, &shared.layers, Some(&needed)))).await?)
     }
 
     /// Sends an image to a registry. Dropping the future cancels it. Never blocks.
