@@ -171,7 +171,7 @@ async fn damaged_files_are_found_set_aside_and_made_anew() {
     assert_eq!(found.len(), 1, "{found:?}");
     assert_eq!(found[0].digest, image.layers[0].diff_id);
     assert_eq!((found[0].kind(), found[0].repaired), (ImageFileKind::Layer, false));
-    assert_eq!(found[0].images, [image.digest.clone()]);
+    assert_eq!(found[0].images, std::slice::from_ref(&image.digest));
     assert!(found[0].problem.contains("digest"), "{:?}", found[0].problem);
     assert!(files(&hull.agent.data_dir(), "damaged").is_empty(), "without repair, nothing is changed");
 

@@ -167,7 +167,7 @@ mod tests {
         for blocks in blocks {
             for less in [0, 1, BLOCK - 1] {
                 let bytes: Vec<u8> = (0..blocks * BLOCK - less)
-                    .map(|at| if at % (3 * BLOCK) < BLOCK { 0 } else { (at / 7 % 251) as u8 })
+                    .map(|at| if at % (3 * BLOCK) < BLOCK { 0 } else { u8::try_from(at / 7 % 251).unwrap() })
                     .collect();
                 assert_eq!(hashed(&bytes), plainly(&bytes), "{blocks} blocks less {less}");
             }
