@@ -20,7 +20,7 @@ use tower::layer::util::{Identity, Stack};
 use crate::config::Config;
 use crate::error::{Error, Reason, Result, causes};
 use crate::images::{Images, LayerMounts};
-use crate::lifecycle::{Containers, Context, Host, SeccompCache, UsernsRanges};
+use crate::lifecycle::{Containers, Context, Host, SeccompCache, UsernsRanges, WritableLayers};
 use crate::runtime::cgroup::CgroupManager;
 use crate::runtime::dirs::Dirs;
 use crate::runtime::features;
@@ -59,6 +59,7 @@ pub(crate) async fn run(config: Config) -> Result<()> {
         node,
         shutdown: shutdown.clone(),
     };
+    tokio::spawn(containers.clone().measure_writable_layers(shutdown.clone()));
     let listeners = listen::bind(&config).await?;
     let asked = asked_to_end()?;
     let serving = serve(&config, listeners, &edge, &shutdown).await?;
@@ -100,6 +101,7 @@ fn context(config: &Config) -> Result<Context> {
         store,
         images,
         dirs,
+        writable: WritableLayers::default(),
     })
 }
 

@@ -3,6 +3,7 @@
 //! Made where something fails, carried up unchanged, turned into a gRPC status once, in `service/status.rs`.
 
 use std::fmt;
+use std::io::ErrorKind;
 
 use hull_wire::{Failure, Step};
 use nix::errno::Errno;
@@ -26,6 +27,8 @@ pub enum Reason {
     ImageNotFound,
     /// A container uses the image.
     ImageInUse,
+    /// A file of an image on this node is damaged or missing.
+    ImageDamaged,
     /// The archive is damaged, hostile or of an unknown kind.
     InvalidArchive,
     /// The configuration of a registry on this node is wrong.
@@ -95,7 +98,7 @@ impl Error {
 
     /// A failed input or output operation; a full disk gets its own reason.
     pub fn io(what: impl fmt::Display, error: &std::io::Error) -> Self {
-        match error.raw_os_error() {
+        match raw_os_error(error) {
             Some(raw) => Self::os(what, Errno::from_raw(raw)),
             None => Self::new(Reason::System, format!("{what}: {error}")),
         }
@@ -164,6 +167,15 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// The errno of an error. One that was wrapped to name a file has lost it: what is left tells of a full disk.
+fn raw_os_error(error: &std::io::Error) -> Option<i32> {
+    error.raw_os_error().or(match error.kind() {
+        ErrorKind::StorageFull => Some(Errno::ENOSPC as i32),
+        ErrorKind::QuotaExceeded => Some(Errno::EDQUOT as i32),
+        _ => None,
+    })
+}
+
 /// An error and what caused it, in one line.
 pub(crate) fn causes(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
@@ -174,4 +186,19 @@ pub(crate) fn causes(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_known_whoever_wrapped_the_error() {
+        let full = std::io::Error::from_raw_os_error(nix::libc::ENOSPC);
+        let wrapped = std::io::Error::new(full.kind(), format!("{full} at path x"));
+        for error in [full, wrapped] {
+            let error = Error::io("writing", &error);
+            assert_eq!((error.reason, error.errno), (Reason::StorageFull, Some(Errno::ENOSPC)));
+        }
+    }
 }

@@ -9,6 +9,7 @@ mod images;
 mod lifecycle;
 mod runtime;
 mod service;
+mod space;
 mod stats;
 mod store;
 

@@ -28,7 +28,7 @@ const QUEUE: usize = 8;
 /// Search path of an image that says none.
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// Sends an archive; prints the image's names and digest.
+/// Sends an archive; prints names and digest of each of its images.
 pub(crate) async fn import(connect: impl Future<Output = Result<Client>>, flags: ImportFlags) -> Result<u8> {
     let format = match flags.format {
         FormatFlag::Auto => ArchiveFormat::Unspecified,
@@ -37,20 +37,22 @@ pub(crate) async fn import(connect: impl Future<Output = Result<Client>>, flags:
         FormatFlag::Docker => ArchiveFormat::Docker,
     };
     let start = ImportStart { tags: flags.tags, format: format.into(), config: config(&flags.config)? };
-    let image = take_in(connect, start, Source::open(flags.path)?, flags.quiet).await?;
-    let names = if flags.quiet { String::new() } else { image.names.iter().map(|name| format!("{name} ")).collect() };
-    output::line(&format!("{names}{}", image.digest))?;
+    for image in take_in(connect, start, Source::open(flags.path)?, flags.quiet).await? {
+        let names: String = image.names.iter().filter(|_| !flags.quiet).map(|name| format!("{name} ")).collect();
+        output::line(&format!("{names}{}", image.digest))?;
+    }
     Ok(0)
 }
 
 /// Sends an archive that names its images; prints what they are, as Docker does.
 pub(crate) async fn load(connect: impl Future<Output = Result<Client>>, flags: LoadFlags) -> Result<u8> {
-    let image = take_in(connect, ImportStart::default(), Source::open(flags.input)?, flags.quiet).await?;
-    output::line(&match &image.names[..] {
-        _ if flags.quiet => image.digest,
-        [] => format!("Loaded image ID: {}", image.digest),
-        names => names.iter().map(|name| format!("Loaded image: {name}")).collect::<Vec<_>>().join("\n"),
-    })?;
+    for image in take_in(connect, ImportStart::default(), Source::open(flags.input)?, flags.quiet).await? {
+        output::line(&match &image.names[..] {
+            _ if flags.quiet => image.digest,
+            [] => format!("Loaded image ID: {}", image.digest),
+            names => names.iter().map(|name| format!("Loaded image: {name}")).collect::<Vec<_>>().join("\n"),
+        })?;
+    }
     Ok(0)
 }
 
@@ -59,7 +61,7 @@ async fn take_in(
     start: ImportStart,
     source: Source,
     quiet: bool,
-) -> Result<Image> {
+) -> Result<Vec<Image>> {
     let client = connect.await?;
     let (requests, queue) = mpsc::channel(QUEUE);
     // The queue is empty and its other end is here: it takes the message.
@@ -70,7 +72,7 @@ async fn take_in(
     let sending = async move {
         sent.await.unwrap_or(Ok(()))?;
         drop(requests);
-        std::future::pending::<Result<Image>>().await
+        std::future::pending::<Result<Vec<Image>>>().await
     };
     tokio::select! {
         received = receiving => received,
@@ -78,12 +80,13 @@ async fn take_in(
     }
 }
 
-/// Follows the agent's progress to the image.
+/// Follows the agent's progress to the images.
 async fn receive(
     mut images: ImageServiceClient<Channel>,
     queue: mpsc::Receiver<ImportImageRequest>,
     mut progress: Progress,
-) -> Result<Image> {
+) -> Result<Vec<Image>> {
+    let mut found = Vec::new();
     let mut answers = images.import_image(ReceiverStream::new(queue)).await?.into_inner();
     while let Some(answer) = answers.message().await? {
         match answer.message {
@@ -93,12 +96,15 @@ async fn receive(
             }
             Some(import_image_response::Message::Image(image)) => {
                 progress.clear();
-                return Ok(image);
+                found.push(image);
             }
             None => {}
         }
     }
-    Err(Error::new("the agent ended the import without an image"))
+    if found.is_empty() {
+        return Err(Error::new("the agent ended the import without an image"));
+    }
+    Ok(found)
 }
 
 /// What a root file system is to say about its containers; nothing where no flag says anything.

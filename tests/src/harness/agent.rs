@@ -23,6 +23,8 @@ pub struct AgentOptions {
     pub shared_mounts: bool,
     /// Its network namespace is the host's.
     pub host_network: bool,
+    /// Its data directory, on a file system of the test's own. The test looks after what is left there.
+    pub data_dir: Option<PathBuf>,
     /// Its network namespace is this one, where others live, too.
     pub network: Option<Arc<Network>>,
 }
@@ -161,7 +163,7 @@ impl Agent {
 
     /// Directory of images and containers.
     pub fn data_dir(&self) -> PathBuf {
-        self.dir.join("data")
+        self.options.data_dir.clone().unwrap_or_else(|| self.dir.join("data"))
     }
 
     /// Directory of sockets and mounts.

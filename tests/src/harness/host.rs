@@ -106,3 +106,14 @@ fn collect_processes(directory: &Path, found: &mut BTreeSet<i32>) {
         }
     }
 }
+
+/// Bytes of memory that a process has.
+///
+/// # Panics
+/// If there is no such process.
+pub fn resident(pid: i32) -> u64 {
+    let status = text(format!("/proc/{pid}/status"));
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS").trim();
+    let kibibytes: u64 = line.split(' ').next().expect("a number").parse().expect("a number");
+    kibibytes * 1024
+}

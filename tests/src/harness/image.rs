@@ -160,11 +160,21 @@ pub fn base_config() -> ImageConfig {
     }
 }
 
-/// Imports an archive; the last answer of the agent.
+/// Imports an archive of one image.
 ///
 /// # Errors
 /// What the agent said.
 pub async fn import(clients: &Clients, start: ImportStart, archive: Vec<u8>) -> Result<Image, Status> {
+    let mut images = import_all(clients, start, archive).await?;
+    assert!(images.len() < 2, "the archive holds several images: {images:?}");
+    images.pop().ok_or_else(|| Status::data_loss("the stream ended without an image"))
+}
+
+/// Imports an archive; all its images.
+///
+/// # Errors
+/// What the agent said.
+pub async fn import_all(clients: &Clients, start: ImportStart, archive: Vec<u8>) -> Result<Vec<Image>, Status> {
     let first = ImportImageRequest { message: Some(import_image_request::Message::Start(start)) };
     let archive = bytes::Bytes::from(archive);
     let pieces = (0..archive.len().div_ceil(PIECE)).map(move |at| {
@@ -173,13 +183,13 @@ pub async fn import(clients: &Clients, start: ImportStart, archive: Vec<u8>) -> 
     });
     let requests = tokio_stream::iter(std::iter::once(first).chain(pieces));
     let mut answers = clients.images.clone().import_image(requests).await?.into_inner();
-    let mut image = None;
+    let mut images = Vec::new();
     while let Some(answer) = answers.message().await? {
         match answer.message {
-            Some(import_image_response::Message::Image(done)) => image = Some(done),
-            Some(import_image_response::Message::Progress(_)) => assert!(image.is_none(), "progress after the image"),
+            Some(import_image_response::Message::Image(done)) => images.push(done),
+            Some(import_image_response::Message::Progress(_)) => assert!(images.is_empty(), "progress after an image"),
             None => panic!("an empty answer"),
         }
     }
-    image.ok_or_else(|| Status::data_loss("the stream ended without an image"))
+    Ok(images)
 }

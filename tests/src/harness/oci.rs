@@ -90,6 +90,16 @@ impl Layout {
 
     /// Puts an image into it, of uncompressed layers, the lowest first; the descriptor of its manifest.
     pub fn image(&self, layers: &[(Vec<u8>, Compression)], platform: &str) -> Value {
+        self.image_with(layers, platform, |_| {})
+    }
+
+    /// The same, with a config that was changed.
+    pub fn image_with(
+        &self,
+        layers: &[(Vec<u8>, Compression)],
+        platform: &str,
+        change: impl FnOnce(&mut Value),
+    ) -> Value {
         let mut platform = platform.split('/');
         let mut part = || platform.next().map(str::to_owned);
         let (os, architecture, variant) = (part(), part(), part());
@@ -103,6 +113,7 @@ impl Layout {
         if let Some(variant) = variant {
             config["variant"] = variant.into();
         }
+        change(&mut config);
         let config = self.blob(CONFIG, config.to_string().as_bytes());
         let layers: Vec<Value> =
             layers.iter().map(|(layer, packing)| self.blob(packing.media_type(), &packing.pack(layer))).collect();
@@ -159,9 +170,17 @@ pub fn digest(descriptor: &Value) -> String {
 /// # Panics
 /// If it cannot be written.
 pub fn archive(layers: &[Vec<u8>], work: &Path) -> Vec<u8> {
+    archive_with(layers, work, |_| {})
+}
+
+/// The same, with a config that was changed.
+///
+/// # Panics
+/// If it cannot be written.
+pub fn archive_with(layers: &[Vec<u8>], work: &Path, change: impl FnOnce(&mut Value)) -> Vec<u8> {
     let mut layout = Layout::new(work);
     let layers: Vec<_> = layers.iter().map(|layer| (layer.clone(), Compression::None)).collect();
-    let manifest = layout.image(&layers, "linux/amd64");
+    let manifest = layout.image_with(&layers, "linux/amd64", change);
     layout.manifests.push(manifest);
     layout.write_index();
     tar_of(work)

@@ -17,22 +17,57 @@ pub(super) struct Catalog(Arc<Mutex<State>>);
 struct State {
     images: BTreeMap<String, Arc<Image>>,
     names: BTreeMap<String, String>,
-    /// Creates in flight, by the image's digest.
-    leases: BTreeMap<String, usize>,
+    /// What is being done with images, by their digests.
+    leases: BTreeMap<String, Vec<LeasedFor>>,
     /// Digests of blobs and diff ids that imports in flight rely on.
     pins: BTreeMap<String, usize>,
+}
+
+/// What an image is leased for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LeasedFor {
+    Create,
+    Export,
+    Push,
+}
+
+impl LeasedFor {
+    /// What is being done, of "it" in an error or the answer of a prune.
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Create => "a container is being created from it",
+            Self::Export => "it is being exported",
+            Self::Push => "it is being pushed",
+        }
+    }
 }
 
 /// Keeps an image from being removed.
 #[derive(Debug)]
 pub(crate) struct Lease {
     image: Arc<Image>,
+    purpose: LeasedFor,
     catalog: Catalog,
+}
+
+impl Lease {
+    /// The image.
+    pub(super) const fn image(&self) -> &Arc<Image> {
+        &self.image
+    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        count_down(&mut self.catalog.state().leases, &self.image.digest);
+        let mut state = self.catalog.state();
+        if let Some(leases) = state.leases.get_mut(&self.image.digest) {
+            if let Some(at) = leases.iter().position(|purpose| *purpose == self.purpose) {
+                leases.swap_remove(at);
+            }
+            if leases.is_empty() {
+                state.leases.remove(&self.image.digest);
+            }
+        }
     }
 }
 
@@ -77,11 +112,41 @@ impl Catalog {
         images
     }
 
-    pub(super) fn lease(&self, reference: &str) -> Result<Lease> {
+    /// Images that have a blob.
+    pub(super) fn images_of(&self, blob: &str) -> Vec<Arc<Image>> {
+        let state = self.state();
+        let images = state.images.values().filter(|image| image.blobs.iter().any(|other| other == blob));
+        images.cloned().collect()
+    }
+
+    /// Digests of the blobs that a layer can be made from.
+    pub(super) fn blobs_of(&self, diff_id: &str) -> BTreeSet<String> {
+        let state = self.state();
+        let layers = state.images.values().flat_map(|image| image.layer_blobs());
+        layers.filter(|(layer, _)| layer.diff_id == diff_id).map(|(_, blob)| blob.to_owned()).collect()
+    }
+
+    /// What is known of a layer's file.
+    pub(super) fn layer(&self, diff_id: &str) -> Option<Layer> {
+        let state = self.state();
+        let mut layers = state.images.values().flat_map(|image| &image.layers);
+        layers.find(|layer| layer.diff_id == diff_id).cloned()
+    }
+
+    pub(super) fn lease(&self, reference: &str, purpose: LeasedFor) -> Result<Lease> {
         let mut state = self.state();
         let (image, _) = state.find(reference)?;
-        *state.leases.entry(image.digest.clone()).or_default() += 1;
-        Ok(Lease { image, catalog: self.clone() })
+        state.leases.entry(image.digest.clone()).or_default().push(purpose);
+        Ok(Lease { image, purpose, catalog: self.clone() })
+    }
+
+    /// What is being done with an image, if anything is.
+    pub(super) fn being_used(&self, digest: &str) -> Option<&'static str> {
+        let state = self.state();
+        let lease = state.leases.get(digest).and_then(|leases| leases.first());
+        lease
+            .map(|purpose| purpose.text())
+            .or_else(|| state.pins.contains_key(digest).then_some("it is being taken in"))
     }
 
     pub(super) fn pin(&self, digests: Vec<String>) -> Pins {
@@ -118,12 +183,12 @@ impl Catalog {
         }
     }
 
-    /// Takes an image out, unless a create in flight uses it.
+    /// Takes an image out, unless it is leased.
     pub(super) fn take(&self, digest: &str) -> Result<()> {
         let mut state = self.state();
-        if state.leases.contains_key(digest) {
-            let line = format!("a container is being created from the image {digest}");
-            return Err(Error::new(Reason::ImageInUse, line).hint("try again when it is created"));
+        if let Some(purpose) = state.leases.get(digest).and_then(|leases| leases.first()) {
+            let line = format!("the image {digest} cannot be removed now: {}", purpose.text());
+            return Err(Error::new(Reason::ImageInUse, line).hint("try again when that is done"));
         }
         if let Some(image) = state.images.remove(digest) {
             image.names.iter().for_each(|name| drop(state.names.remove(name)));
@@ -134,17 +199,20 @@ impl Catalog {
     /// What is known of the layer that an image has made of this blob, if it is of this diff id.
     pub(super) fn layer_of(&self, blob: &str, diff_id: &str) -> Option<Layer> {
         let state = self.state();
-        let mut layers = state.images.values().flat_map(|image| image.layers.iter().zip(image.blobs.iter().skip(2)));
+        let mut layers = state.images.values().flat_map(|image| image.layer_blobs());
         layers.find(|(layer, digest)| layer.diff_id == diff_id && *digest == blob).map(|(layer, _)| layer.clone())
     }
 
-    /// Digests of blobs and diff ids that images or imports in flight need.
-    pub(super) fn needed(&self) -> BTreeSet<String> {
+    /// How many images and imports in flight need each blob (by digest) and layer (by diff id). Images for which
+    /// `without` holds do not count.
+    pub(super) fn needs(&self, without: impl Fn(&Image) -> bool) -> BTreeMap<String, usize> {
         let state = self.state();
-        let images = state.images.values().flat_map(|image| {
-            image.blobs.iter().cloned().chain(image.layers.iter().map(|layer| layer.diff_id.clone()))
-        });
-        images.chain(state.pins.keys().cloned()).collect()
+        let mut needs: BTreeMap<String, usize> = BTreeMap::new();
+        let images = state.images.values().filter(|image| !without(image));
+        for file in images.flat_map(|image| image.files()).chain(state.pins.keys().map(String::as_str)) {
+            *needs.entry(file.to_owned()).or_default() += 1;
+        }
+        needs
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -22,13 +23,15 @@ pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 pub(super) const IMAGE_NAME: &str = "io.containerd.image.name";
 pub(super) const MANIFEST_TYPE: &str = super::media::OCI_MANIFEST;
 const INDEX_TYPE: &str = super::media::OCI_INDEX;
-const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
+pub(super) const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// The store and its scratch directory, which are on one file system.
 #[derive(Debug)]
 pub(super) struct ContentStore {
     root: PathBuf,
     scratch: PathBuf,
+    /// Bytes of every blob that is there: counted once, at the start, and kept up to date.
+    sizes: Mutex<BTreeMap<String, u64>>,
 }
 
 /// A blob being written and hashed.
@@ -72,7 +75,8 @@ impl ContentStore {
     pub(super) fn open(root: PathBuf, scratch: PathBuf) -> Result<Self> {
         let blobs = root.join("blobs/sha256");
         fs::create_dir_all(&blobs).map_err(|error| Error::io(format!("making {}", blobs.display()), &error))?;
-        let store = Self { root, scratch };
+        let sizes = Mutex::new(sizes(&blobs)?);
+        let store = Self { root, scratch, sizes };
         if !store.root.join("oci-layout").exists() {
             store.replace("oci-layout", LAYOUT.as_bytes())?;
             store.write_index(std::iter::empty())?;
@@ -101,13 +105,32 @@ impl ContentStore {
         self.path(digest).exists()
     }
 
-    /// Digests of all blobs.
-    pub(super) fn list(&self) -> Result<Vec<String>> {
-        let directory = self.root.join("blobs/sha256");
-        let entries = fs::read_dir(&directory).and_then(Iterator::collect::<io::Result<Vec<_>>>);
-        let entries = entries.map_err(|error| Error::io(format!("listing {}", directory.display()), &error))?;
-        let digests = entries.iter().map(|entry| format!("sha256:{}", entry.file_name().to_string_lossy()));
-        Ok(digests.filter(|digest| is_digest(digest)).collect())
+    fn sizes(&self) -> MutexGuard<'_, BTreeMap<String, u64>> {
+        self.sizes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All blobs with their bytes. Never blocks on the disk.
+    pub(super) fn list(&self) -> BTreeMap<String, u64> {
+        self.sizes().clone()
+    }
+
+    /// Removes a blob; returns its bytes.
+    pub(super) fn remove(&self, digest: &str) -> Result<u64> {
+        let path = self.path(digest);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(Error::io(format!("removing {}", path.display()), &error))
+            }
+            _ => Ok(self.sizes().remove(digest).unwrap_or_default()),
+        }
+    }
+
+    /// Moves a blob out of the store.
+    pub(super) fn take_out(&self, digest: &str, to: &Path) -> Result<()> {
+        let path = self.path(digest);
+        fs::rename(&path, to).map_err(|error| Error::io(format!("setting {} aside", path.display()), &error))?;
+        self.sizes().remove(digest);
+        Ok(())
     }
 
     /// Begins a blob.
@@ -123,15 +146,16 @@ impl ContentStore {
         writer.finish()
     }
 
-    /// Moves a blob to its digest. Safe after [`Self::sync`].
+    /// Moves a blob to its digest, in place of one that is not as long as it should be. Safe after [`Self::sync`].
     pub(super) fn keep(&self, blob: ScratchBlob) -> Result<()> {
         let path = self.path(&blob.digest);
-        if path.exists() {
+        if fs::metadata(&path).is_ok_and(|there| there.len() == blob.size) {
             return Ok(());
         }
         let what = || format!("keeping the blob {}", path.display());
         blob.file.as_file().sync_all().map_err(|error| Error::io(what(), &error))?;
         blob.file.persist(&path).map_err(|error| Error::io(what(), &error.error))?;
+        self.sizes().insert(blob.digest, blob.size);
         Ok(())
     }
 
@@ -142,27 +166,13 @@ impl ContentStore {
 
     /// Replaces index.json by these manifests: digest, media type and names of each.
     pub(super) fn write_index<'a>(&self, images: impl Iterator<Item = (&'a str, &'a str, &'a [String])>) -> Result<()> {
-        let mut manifests = Vec::new();
-        for (digest, media_type, names) in images {
-            let path = self.path(digest);
-            let size = fs::metadata(&path).map_err(|error| Error::io(format!("reading {}", path.display()), &error))?;
-            let mut entry = |name: Option<&String>| {
-                let annotations = name.map(|name| [REF_NAME, IMAGE_NAME].map(|key| (key.to_owned(), name.clone())));
-                manifests.push(IndexEntry {
-                    media_type: media_type.to_owned(),
-                    digest: digest.to_owned(),
-                    size: size.len(),
-                    annotations: annotations.into_iter().flatten().collect(),
-                });
-            };
-            match names {
-                [] => entry(None),
-                names => names.iter().for_each(|name| entry(Some(name))),
-            }
-        }
-        let index = Index { schema_version: 2, media_type: Some(INDEX_TYPE.to_owned()), manifests };
-        let json = serde_json::to_vec(&index)
-            .map_err(|error| Error::new(Reason::Internal, format!("encoding index.json: {error}")))?;
+        let sizes = self.list();
+        // One that is damaged and was set aside is not there for other tools.
+        let there = images.filter_map(|(digest, media_type, names)| {
+            let size = sizes.get(digest).copied()?;
+            Some((digest.to_owned(), media_type.to_owned(), size, names.to_vec()))
+        });
+        let json = index(there)?;
         self.replace("index.json", &json)
     }
 
@@ -223,6 +233,44 @@ impl ScratchBlob {
     pub(super) fn read(&self) -> Result<File> {
         self.file.reopen().map_err(|error| Error::io("opening a blob", &error))
     }
+}
+
+/// An index.json of these manifests: digest, media type, bytes and names of each.
+pub(super) fn index(images: impl IntoIterator<Item = (String, String, u64, Vec<String>)>) -> Result<Vec<u8>> {
+    let mut manifests = Vec::new();
+    for (digest, media_type, size, names) in images {
+        let mut entry = |name: Option<&String>| {
+            let annotations = name.map(|name| [REF_NAME, IMAGE_NAME].map(|key| (key.to_owned(), name.clone())));
+            manifests.push(IndexEntry {
+                media_type: media_type.clone(),
+                digest: digest.clone(),
+                size,
+                annotations: annotations.into_iter().flatten().collect(),
+            });
+        };
+        match names.as_slice() {
+            [] => entry(None),
+            names => names.iter().for_each(|name| entry(Some(name))),
+        }
+    }
+    let index = Index { schema_version: 2, media_type: Some(INDEX_TYPE.to_owned()), manifests };
+    serde_json::to_vec(&index).map_err(|error| Error::new(Reason::Internal, format!("encoding index.json: {error}")))
+}
+
+/// Bytes of the blobs in a directory, by digest.
+fn sizes(directory: &Path) -> Result<BTreeMap<String, u64>> {
+    let read = || -> io::Result<BTreeMap<String, u64>> {
+        let mut sizes = BTreeMap::new();
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            let digest = format!("sha256:{}", entry.file_name().to_string_lossy());
+            if is_digest(&digest) {
+                sizes.insert(digest, entry.metadata()?.len());
+            }
+        }
+        Ok(sizes)
+    };
+    read().map_err(|error| Error::io(format!("listing {}", directory.display()), &error))
 }
 
 /// A named file in the scratch directory; removed when dropped.

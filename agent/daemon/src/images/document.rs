@@ -78,6 +78,24 @@ pub(super) struct ConfigDocument {
     #[serde(default)]
     config: Option<RuntimeConfig>,
     pub(super) rootfs: RootFs,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) history: Option<Vec<HistoryDocument>>,
+}
+
+/// One step of an image's making.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct HistoryDocument {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) created: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) created_by: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) author: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) comment: Option<String>,
+    /// Whether the step made no layer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) empty_layer: Option<bool>,
 }
 
 /// The layers that a config knows.
@@ -117,13 +135,20 @@ struct RuntimeConfig {
 struct Empty {}
 
 /// An entry of docker-archive's manifest.json.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct DockerManifest {
     pub(super) config: String,
     #[serde(default)]
     pub(super) repo_tags: Option<Vec<String>>,
     pub(super) layers: Vec<String>,
+}
+
+impl DockerManifest {
+    /// Encodes manifest.json.
+    pub(super) fn encode(manifests: &[Self]) -> Result<Vec<u8>> {
+        encode(&manifests)
+    }
 }
 
 /// Reads a JSON document.
@@ -209,6 +234,7 @@ impl ConfigDocument {
                 stop_signal: text(&config.stop_signal),
             }),
             rootfs: RootFs { kind: "layers".to_owned(), diff_ids: vec![diff_id] },
+            history: None,
         }
     }
 
@@ -234,10 +260,9 @@ impl ConfigDocument {
         Ok(config)
     }
 
-    /// When it says it was made; Go's zero time means that it does not.
+    /// When it says it was made.
     pub(super) fn created_at(&self) -> Option<SystemTime> {
-        let created: jiff::Timestamp = self.created.as_ref()?.parse().ok()?;
-        (created >= jiff::Timestamp::UNIX_EPOCH).then(|| created.into())
+        time(self.created.as_deref())
     }
 
     /// What it says about containers.
@@ -255,6 +280,19 @@ impl ConfigDocument {
             volumes: config.volumes.unwrap_or_default().into_keys().collect(),
         }
     }
+}
+
+impl HistoryDocument {
+    /// When it says that the step was done.
+    pub(super) fn created_at(&self) -> Option<SystemTime> {
+        time(self.created.as_deref())
+    }
+}
+
+/// A time of a config; Go's zero time means that there is none.
+fn time(text: Option<&str>) -> Option<SystemTime> {
+    let time: jiff::Timestamp = text?.parse().ok()?;
+    (time >= jiff::Timestamp::UNIX_EPOCH).then(|| time.into())
 }
 
 /// This node's architecture as OCI (and Go) call it.

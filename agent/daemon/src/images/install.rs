@@ -1,6 +1,6 @@
 //! Makes an unpacked archive an image: converts its layers, keeps its blobs, then records it.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -14,7 +14,7 @@ use super::layer::Converted;
 use super::limits::read_json;
 use super::media::OCI_MANIFEST;
 use super::record::{Image, Layer, Record, Source};
-use super::{Shared, compression};
+use super::{Shared, compression, layer_file};
 use crate::error::{Error, Reason, Result};
 use crate::store::{Table, Write};
 
@@ -30,25 +30,38 @@ pub(super) struct Origin {
     pub(super) layers: Vec<Layer>,
 }
 
-/// Installs the image of an archive. What fails on the way removes itself, except layer files and blobs that were kept already: the
-/// sweep of those is left to [`super::remove::sweep`], which knows who else needs them.
+/// An image whose files are kept; its record is not written yet.
+struct Prepared {
+    digest: String,
+    names: Vec<String>,
+    record: Record,
+}
+
+/// Installs the images of an archive, all or none. What fails on the way removes itself, except layer files and blobs that
+/// were kept already: the sweep of those is left to [`super::sweep::sweep`], which knows who else needs them.
 pub(super) fn install(
     shared: &Shared,
-    unpacked: Unpacked,
+    unpacked: Vec<Unpacked>,
     progress: &Progress,
     cancelled: &AtomicBool,
-) -> Result<Arc<Image>> {
-    let blobs = blobs(&unpacked);
-    let diff_ids = unpacked.layers.iter().map(|layer| layer.diff_id.clone());
+) -> Result<Vec<Arc<Image>>> {
+    let files = unpacked
+        .iter()
+        .flat_map(|image| blobs(image).into_iter().chain(image.layers.iter().map(|layer| layer.diff_id.clone())));
     let pins = {
         let _changes = shared.lock_changes();
-        shared.catalog.pin(blobs.iter().cloned().chain(diff_ids).collect())
+        shared.catalog.pin(files.collect())
     };
-    let installed = try_install(shared, unpacked, blobs, None, progress, cancelled);
+    // One after the other: what an image shares with one before it is kept by then.
+    let prepared = unpacked.into_iter().map(|mut image| {
+        let layers = convert_all(shared, &mut image.layers, progress, cancelled)?;
+        prepare(shared, image, layers, Vec::new())
+    });
+    let installed = prepared.collect::<Result<Vec<_>>>().and_then(|prepared| record_safely(shared, prepared));
     drop(pins);
     if installed.is_err() {
         let _changes = shared.lock_changes();
-        if let Err(error) = super::remove::sweep(shared) {
+        if let Err(error) = super::sweep::sweep(shared) {
             tracing::warn!(%error, "sweeping up after a failed import");
         }
     }
@@ -57,8 +70,8 @@ pub(super) fn install(
 
 /// Installs an image that was pulled. Who calls it has pinned its files, and what it has kept of them stays for the next pull.
 pub(super) fn install_pulled(shared: &Shared, unpacked: Unpacked, origin: Origin) -> Result<Arc<Image>> {
-    let blobs = blobs(&unpacked);
-    try_install(shared, unpacked, blobs, Some(origin), &Progress::default(), &AtomicBool::new(false))
+    let prepared = prepare(shared, unpacked, origin.layers, vec![origin.source])?;
+    only(record_safely(shared, vec![prepared])?)
 }
 
 /// Digests of manifest, config and layers.
@@ -67,19 +80,10 @@ fn blobs(unpacked: &Unpacked) -> Vec<String> {
     [unpacked.manifest.digest.clone(), unpacked.config.digest.clone()].into_iter().chain(layers).collect()
 }
 
-fn try_install(
-    shared: &Shared,
-    unpacked: Unpacked,
-    blobs: Vec<String>,
-    origin: Option<Origin>,
-    progress: &Progress,
-    cancelled: &AtomicBool,
-) -> Result<Arc<Image>> {
+/// Keeps all blobs of an image whose layers are kept already.
+fn prepare(shared: &Shared, unpacked: Unpacked, records: Vec<Layer>, sources: Vec<Source>) -> Result<Prepared> {
+    let blobs = blobs(&unpacked);
     let Unpacked { manifest, config, mut document, mut layers, names } = unpacked;
-    let records = match &origin {
-        Some(origin) => origin.layers.clone(),
-        None => convert_all(shared, &mut layers, progress, cancelled)?,
-    };
     let media_type =
         media_type(&read_json("the manifest", manifest.read()?)?)?.unwrap_or_else(|| OCI_MANIFEST.to_owned());
     let digest = manifest.digest.clone();
@@ -87,8 +91,6 @@ fn try_install(
     for blob in kept.chain([config, manifest]) {
         shared.content.keep(blob)?;
     }
-    sync_directory(&shared.layers)?;
-    shared.content.sync()?;
     let record = Record {
         created: document.created_at(),
         config: document.image_config(),
@@ -98,43 +100,52 @@ fn try_install(
         layers: records,
         blobs,
         media_type,
-        sources: origin.map(|origin| origin.source).into_iter().collect(),
+        sources,
     };
+    Ok(Prepared { digest, names, record })
+}
+
+/// Makes what was kept safe, then records it.
+fn record_safely(shared: &Shared, prepared: Vec<Prepared>) -> Result<Vec<Arc<Image>>> {
+    sync_directory(&shared.layers)?;
+    shared.content.sync()?;
     let _changes = shared.lock_changes();
-    record_image(shared, digest, names, record)
+    record_images(shared, prepared)
 }
 
 /// Writes the record, then shows the image. Call with the changes locked.
-pub(super) fn record_image(
-    shared: &Shared,
-    digest: String,
-    mut names: Vec<String>,
-    mut record: Record,
-) -> Result<Arc<Image>> {
-    if let Ok(old) = shared.catalog.get(&digest) {
-        names.extend(old.names.iter().cloned());
-        record.imported_at = old.imported_at;
-        record
-            .sources
-            .extend(old.sources.iter().filter(|old| !record.sources.contains(old)).cloned().collect::<Vec<_>>());
+pub(super) fn record_image(shared: &Shared, digest: String, names: Vec<String>, record: Record) -> Result<Arc<Image>> {
+    only(record_images(shared, vec![Prepared { digest, names, record }])?)
+}
+
+fn only(mut images: Vec<Arc<Image>>) -> Result<Arc<Image>> {
+    images.pop().ok_or_else(|| Error::new(Reason::Internal, "an image was recorded but not shown"))
+}
+
+/// Writes the records together, then shows the images.
+fn record_images(shared: &Shared, prepared: Vec<Prepared>) -> Result<Vec<Arc<Image>>> {
+    let (mut images, mut writes) = (Vec::new(), Vec::new());
+    for Prepared { digest, mut names, mut record } in prepared {
+        if let Ok(old) = shared.catalog.get(&digest) {
+            names.extend(old.names.iter().cloned());
+            record.imported_at = old.imported_at;
+            let more: Vec<_> = old.sources.iter().filter(|old| !record.sources.contains(old)).cloned().collect();
+            record.sources.extend(more);
+        }
+        names.sort();
+        names.dedup();
+        writes.push(Write::Put { table: Table::Images, key: digest.clone(), value: record.encode()? });
+        writes.extend(names.iter().map(|name| Write::Put {
+            table: Table::ImageNames,
+            key: name.clone(),
+            value: digest.clone().into_bytes(),
+        }));
+        images.push(Image { digest, names, record });
     }
-    names.sort();
-    names.dedup();
-    let value = serde_json::to_vec(&record)
-        .map_err(|error| Error::new(Reason::Internal, format!("encoding an image's record: {error}")))?;
-    let mut writes = vec![Write::Put { table: Table::Images, key: digest.clone(), value }];
-    writes.extend(names.iter().map(|name| Write::Put {
-        table: Table::ImageNames,
-        key: name.clone(),
-        value: digest.clone().into_bytes(),
-    }));
-    shared.store.commit_durable_blocking(writes)?;
-    let image = shared.catalog.insert(Image { digest, names, record });
-    // The database has it: a mirror that cannot be written is no reason to refuse the image.
-    if let Err(error) = shared.write_index() {
-        tracing::warn!(%error, "the content store's index could not be written");
-    }
-    Ok(image)
+    shared.commit(writes)?;
+    let images = images.into_iter().map(|image| shared.catalog.insert(image)).collect();
+    shared.mirror_index();
+    Ok(images)
 }
 
 /// Converts the layers side by side.
@@ -147,7 +158,7 @@ fn convert_all(
     let mut records = vec![None; layers.len()];
     for (layer, record) in layers.iter_mut().zip(&mut records) {
         if let Some((file, converted)) = layer.converted.take() {
-            *record = Some(keep_layer(shared, &layer.diff_id, file, &converted)?);
+            *record = Some(layer_file::keep(shared, &layer.diff_id, file, &converted)?);
         }
     }
     let jobs: Vec<_> = records.iter_mut().zip(&*layers).filter(|(record, _)| record.is_none()).collect();
@@ -184,8 +195,8 @@ fn convert_one(
     progress: &Progress,
     stop: [&AtomicBool; 2],
 ) -> Result<Layer> {
-    if let Ok(there) = fs::metadata(shared.layer_path(&layer.diff_id)) {
-        return Ok(Layer { diff_id: layer.diff_id.clone(), size: there.len() });
+    if let Some(there) = layer_file::find(shared, &layer.diff_id)? {
+        return Ok(there);
     }
     let blob = all.iter().filter(|other| other.digest == layer.digest).find_map(|other| other.blob.as_ref());
     let blob = blob.map_or_else(|| shared.content.read(&layer.digest), ScratchBlob::read)?;
@@ -200,23 +211,24 @@ pub(super) fn convert_blob(
     progress: &Progress,
     stop: [&AtomicBool; 2],
 ) -> Result<Layer> {
+    let (file, converted) = convert_checked(shared, blob, diff_id, progress, stop)?;
+    layer_file::keep(shared, diff_id, file, &converted)
+}
+
+/// The same, without keeping the file.
+pub(super) fn convert_checked(
+    shared: &Shared,
+    blob: File,
+    diff_id: &str,
+    progress: &Progress,
+    stop: [&AtomicBool; 2],
+) -> Result<(NamedTempFile, Converted)> {
     let (stream, _) = compression::open(Stoppable { inner: blob, stop })?;
     let (file, converted) = import::convert(stream, &shared.scratch, progress)?;
     if converted.diff_id != diff_id {
         return Err(other_layer(&converted.diff_id, diff_id));
     }
-    keep_layer(shared, diff_id, file, &converted)
-}
-
-/// Moves a synced EROFS file to its place. The same layer, converted twice at once, is kept once.
-pub(super) fn keep_layer(shared: &Shared, diff_id: &str, file: NamedTempFile, converted: &Converted) -> Result<Layer> {
-    let path = shared.layer_path(diff_id);
-    match file.persist_noclobber(&path) {
-        Err(error) if error.error.kind() != std::io::ErrorKind::AlreadyExists => {
-            Err(Error::io(format!("keeping the layer {}", path.display()), &error.error))
-        }
-        _ => Ok(Layer { diff_id: diff_id.to_owned(), size: converted.size }),
-    }
+    Ok((file, converted))
 }
 
 /// The error of a layer that is not the one that the image's config names.

@@ -20,6 +20,8 @@ pub(super) struct Converted {
     pub(super) diff_id: String,
     /// Bytes of the EROFS file.
     pub(super) size: u64,
+    /// fs-verity's digest of the EROFS file.
+    pub(super) digest: String,
     /// Whether the tar had its end marker; without one, only its digest can tell that it is whole.
     pub(super) ended: bool,
 }
@@ -50,8 +52,8 @@ fn write(stream: impl Read, file: File, scratch: File, entries: &AtomicU64) -> R
     let mut uuid = [0; 16];
     uuid.copy_from_slice(&digest[..16]);
     layer.tree.finish();
-    let size = layer.writer.finish(&layer.tree, uuid)?;
-    Ok(Converted { diff_id: format!("sha256:{}", hex::encode(digest)), size, ended })
+    let (size, file_digest) = layer.writer.finish(&layer.tree, uuid)?;
+    Ok(Converted { diff_id: format!("sha256:{}", hex::encode(digest)), size, digest: file_digest, ended })
 }
 
 struct Layer {

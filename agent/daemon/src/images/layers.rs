@@ -130,7 +130,16 @@ impl LayerMounts {
         let layer = self.layer(name);
         let mut layer = lock(&layer);
         if !layer.mounted {
-            self.mount(diff_id, name)?;
+            if let Err(error) = self.mount(diff_id, name) {
+                match self.shared.images.mend(diff_id) {
+                    Ok(true) => self.mount(diff_id, name)?,
+                    Ok(false) => return Err(error),
+                    Err(why) => {
+                        let hint = format!("{why}: repair the image with `hullctl image verify --repair`");
+                        return Err(error.hint(hint));
+                    }
+                }
+            }
             layer.mounted = true;
         }
         layer.users += 1;

@@ -37,6 +37,10 @@ pub(super) const RATIO_FREE_BYTES: u64 = 256 << 20;
 pub(super) const JSON_MAX: usize = 4 << 20;
 /// Most layers of an image; as many names of 40 bytes fit overlay's page of mount options.
 pub(super) const LAYERS_MAX: usize = 110;
+/// Most names of one image.
+pub(super) const NAMES_MAX: usize = 256;
+/// Most images in one archive.
+pub(super) const IMAGES_MAX: usize = 64;
 /// Most files of an archive around layers.
 pub(super) const ARCHIVE_ENTRIES_MAX: usize = 10_000;
 

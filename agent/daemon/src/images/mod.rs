@@ -3,6 +3,7 @@
 //! ```text
 //! DATA/images/content/   OCI image layout: manifests, configs and layers as they came
 //! DATA/images/layers/    one EROFS file per layer, named by its diff id
+//! DATA/images/damaged/   what was found damaged and set aside, until the next prune
 //! DATA/images/parts/     blobs on their way from a registry, and what is there of those that did not arrive
 //! DATA/images/tmp/       scratch; emptied at every start
 //! ```
@@ -17,47 +18,67 @@ mod compression;
 mod content;
 mod document;
 mod erofs;
+mod export;
+mod history;
 mod import;
 mod install;
 mod layer;
+mod layer_file;
 mod layers;
 mod limits;
 mod media;
 mod open;
 mod platform;
+mod prune;
 mod pull;
 mod push;
+mod reading;
 mod record;
 mod reference;
 mod registry;
 mod remove;
+mod repair;
+mod sweep;
+mod tag;
 mod tar;
 mod tree;
+mod usage;
+mod verify;
+mod verity;
 
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::error::Result;
-use crate::store::Store;
-use catalog::Catalog;
+use crate::blocking::blocking;
+use crate::error::{Reason, Result};
+use crate::space;
+use crate::store::{Store, Write};
+use catalog::{Catalog, LeasedFor};
 use content::ContentStore;
 use pull::Pulls;
 use record::Layer;
 use registry::Registries;
+use remove::UserOf;
 
 pub(crate) use catalog::Lease;
+pub(crate) use export::Export;
+pub(crate) use history::HistoryEntry;
 pub(crate) use import::{ArchiveFormat, ImportOptions, Progress};
 pub(crate) use layers::LayerMounts;
 pub(crate) use platform::WantedPlatform;
-pub(crate) use pull::{PartFile, PullPhase, PullProgress, PullRequest, Pulled};
+pub(crate) use prune::{PruneOptions, Pruned};
+pub(crate) use pull::{PullPhase, PullProgress, PullRequest, Pulled};
 pub(crate) use push::{PushProgress, PushRequest, Pushed};
 pub(crate) use record::{Image, ImageConfig};
 pub(crate) use reference::Reference;
 pub(crate) use registry::{Credentials, RegistryConfig};
 pub(crate) use remove::Removed;
+pub(crate) use repair::Repair;
+pub(crate) use usage::Usage;
+pub(crate) use verify::{Damaged, FileKind, VerifyProgress};
 
 /// All images of the node. Clones share them. Methods block on the disk unless they say otherwise.
 #[derive(Clone, Debug)]
@@ -69,6 +90,7 @@ pub(crate) struct Images {
 struct Shared {
     layers: PathBuf,
     scratch: PathBuf,
+    damaged: PathBuf,
     parts: PathBuf,
     content: ContentStore,
     store: Store,
@@ -76,6 +98,8 @@ struct Shared {
     pulls: Pulls,
     /// Held while records and files change, so that what one finds unused another does not begin to use.
     changes: Mutex<()>,
+    /// Held while a layer's file that could not be mounted is looked at.
+    mending: Mutex<()>,
 }
 
 impl Images {
@@ -85,7 +109,8 @@ impl Images {
         open::open(&data_dir.join("images"), store, pulls).map(|shared| Self { shared: Arc::new(shared) })
     }
 
-    /// Takes an archive in: reads `reader` to its end. One that fails or is cancelled leaves nothing behind.
+    /// Takes an archive in: reads `reader` to its end, and returns the images that it holds. One that fails or is cancelled
+    /// leaves nothing behind.
     ///
     /// # Errors
     /// `INVALID_ARGUMENT`, `INVALID_ARCHIVE`, `LIMIT_EXCEEDED`, `UNSUPPORTED_FEATURE` (another architecture),
@@ -97,10 +122,14 @@ impl Images {
         reader: impl Read + Send,
         progress: &Progress,
         cancelled: &AtomicBool,
-    ) -> Result<Arc<Image>> {
+    ) -> Result<Vec<Arc<Image>>> {
         let shared = &self.shared;
-        let unpacked = import::unpack(options, reader, progress, cancelled, &shared.content, &shared.scratch)?;
-        install::install(shared, unpacked, progress, cancelled)
+        let installed = import::unpack(options, reader, progress, cancelled, &shared.content, &shared.scratch)
+            .and_then(|unpacked| install::install(shared, unpacked, progress, cancelled));
+        installed.map_err(|error| {
+            let read = progress.bytes_read.load(Ordering::Relaxed);
+            space::explain(error, &shared.layers, Some(&format!("{read} bytes of the archive had been read")))
+        })
     }
 
     /// Fetches an image from its registry. Dropping the future cancels it and leaves parts of blobs at most, from which the
@@ -110,7 +139,15 @@ impl Images {
     /// `IMAGE_NOT_FOUND`, `REGISTRY_*`, `BLOB_DAMAGED`, `INVALID_ARCHIVE`, `UNSUPPORTED_FEATURE`, `LIMIT_EXCEEDED`,
     /// `STORAGE_FULL`.
     pub(crate) async fn pull(&self, request: PullRequest, progress: &PullProgress) -> Result<Pulled> {
-        pull::pull(&self.shared, request, progress).await
+        let error = match pull::pull(&self.shared, request, progress).await {
+            Err(error) if error.reason == Reason::StorageFull => error,
+            pulled => return pulled,
+        };
+        let bytes: u64 = progress.snapshot().1.iter().map(|layer| layer.size).sum();
+        let needed =
+            format!("the layers of the image are {bytes} bytes as they come, and further ones as they are mounted");
+        let shared = Arc::clone(&self.shared);
+        Err(blocking(move || Ok(space::explain(error, &shared.layers, Some(&needed)))).await?)
     }
 
     /// Sends an image to a registry. Dropping the future cancels it. Never blocks.
@@ -121,21 +158,6 @@ impl Images {
         push::push(&self.shared, request, progress).await
     }
 
-    /// Fetches a blob of an image again that the content store does not have any more, from a registry that the image came
-    /// from or has a name of; a layer's file that is missing is made anew as well. The manifest must be there or come first.
-    /// Never blocks.
-    ///
-    /// # Errors
-    /// As [`Self::pull`]; those of the last registry that was asked.
-    pub(crate) async fn refetch_blob(
-        &self,
-        image: &Image,
-        digest: &str,
-        credentials: Option<Credentials>,
-    ) -> Result<()> {
-        pull::refetch(&self.shared, image, digest, credentials).await
-    }
-
     /// Asks a registry whether it takes these credentials. Returns a refresh token to keep in their place, if it gives one.
     /// Never blocks.
     ///
@@ -143,16 +165,6 @@ impl Images {
     /// `REGISTRY_UNAUTHENTICATED` if it does not.
     pub(crate) async fn check_credentials(&self, registry: &str, credentials: Credentials) -> Result<Option<String>> {
         self.shared.pulls.registries.check(registry, credentials).await
-    }
-
-    /// Parts of blobs that pulls have left which did not come to their end. Those that are being fetched are not among them.
-    pub(crate) fn idle_parts(&self) -> Result<Vec<PartFile>> {
-        pull::idle_parts(&self.shared)
-    }
-
-    /// Removes the part of a blob unless a pull is at it; returns the bytes that became free.
-    pub(crate) fn remove_part(&self, digest: &str) -> Result<u64> {
-        pull::remove_part(&self.shared, digest)
     }
 
     /// The image of a reference, a digest, or an unambiguous prefix of a digest's hexadecimal part. Never blocks.
@@ -165,15 +177,87 @@ impl Images {
         self.shared.catalog.list()
     }
 
-    /// Removes a name, or with a digest or the last name the image and what no other image uses. `in_use` says which
+    /// Removes a name, or with a digest or the last name the image and what no other image uses. `user_of` says which
     /// container, if any, uses the image of a digest; it is asked twice.
-    pub(crate) fn remove(&self, reference: &str, in_use: &dyn Fn(&str) -> Option<String>) -> Result<Removed> {
-        remove::remove(&self.shared, reference, in_use)
+    pub(crate) fn remove(&self, reference: &str, user_of: &UserOf<'_>) -> Result<Removed> {
+        remove::remove(&self.shared, reference, user_of)
+    }
+
+    /// Removes images that nobody uses, and files that nobody needs. `user_of` as for [`Self::remove`].
+    pub(crate) fn prune(&self, options: PruneOptions, user_of: &UserOf<'_>) -> Result<Pruned> {
+        prune::prune(&self.shared, options, user_of)
+    }
+
+    /// Reads the files of images again, of all if `references` is empty, and tells `report` of those that are damaged.
+    /// `repair`: make those anew; blobs come from the registries that their images came from or have names of. Call within a
+    /// runtime.
+    ///
+    /// # Errors
+    /// `IMAGE_NOT_FOUND`, `DEADLINE_EXCEEDED` (cancelled). That something is damaged is none.
+    pub(crate) fn verify(
+        &self,
+        references: &[String],
+        repair: Option<&Repair>,
+        progress: &VerifyProgress,
+        cancelled: &AtomicBool,
+        report: &mut dyn FnMut(Damaged),
+    ) -> Result<()> {
+        let shared = &self.shared;
+        let mut images = match references {
+            [] => shared.catalog.list(),
+            references => {
+                references.iter().map(|reference| shared.catalog.get(reference)).collect::<Result<Vec<_>>>()?
+            }
+        };
+        images.sort_by(|a, b| a.digest.cmp(&b.digest));
+        images.dedup_by(|a, b| a.digest == b.digest);
+        let fetch = repair.map(|repair| {
+            move |image: &Image, digest: &str| {
+                let credentials = repair.credentials.clone();
+                repair::until_cancelled(pull::refetch(shared, image, digest, credentials), cancelled)
+            }
+        });
+        let fetch = fetch.as_ref().map(|fetch| fetch as &repair::Fetch<'_>);
+        verify::Verification { shared, progress, cancelled, fetch }.run(&images, report)
+    }
+
+    /// What images take on the disk. `user_of` as for [`Self::remove`].
+    pub(crate) fn usage(&self, user_of: &UserOf<'_>) -> Result<Usage> {
+        usage::of_images(&self.shared, user_of)
+    }
+
+    /// What parts of blobs that pulls left, or are just fetching, take on the disk.
+    pub(crate) fn usage_of_parts(&self) -> Result<Usage> {
+        usage::of_parts(&self.shared)
+    }
+
+    /// Begins an export: the images stay until it has been written. References that name an image give it that name in
+    /// the archive. Never blocks.
+    ///
+    /// # Errors
+    /// `IMAGE_NOT_FOUND`, `INVALID_ARGUMENT` (a format that is not written).
+    pub(crate) fn export(&self, references: &[String], format: ArchiveFormat) -> Result<Export> {
+        Export::begin(Arc::clone(&self.shared), references, format)
+    }
+
+    /// Gives an image a further name; one that another image had goes over to it.
+    pub(crate) fn tag(&self, reference: &str, name: &str) -> Result<Arc<Image>> {
+        tag::tag(&self.shared, reference, name)
+    }
+
+    /// How an image was made, the oldest step first.
+    pub(crate) fn history(&self, image: &Image) -> Result<Vec<HistoryEntry>> {
+        history::read(&self.shared, image)
     }
 
     /// As [`Self::get`]; the image is not removed while the lease lives. Never blocks.
     pub(crate) fn lease(&self, reference: &str) -> Result<Lease> {
-        self.shared.catalog.lease(reference)
+        self.shared.catalog.lease(reference, LeasedFor::Create)
+    }
+
+    /// After a mount that failed: makes a layer's file anew if it is damaged; returns whether it was.
+    pub(crate) fn mend(&self, diff_id: &str) -> Result<bool> {
+        repair::mend(&self.shared, diff_id)
     }
 
     /// The EROFS file of a layer. Never blocks.
@@ -197,12 +281,36 @@ impl Shared {
         self.changes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Writes records; `false`: the journal has them, but a full disk keeps them from being safe. They are visible and the
+    /// store goes on trying; only a power cut until then would take them back.
+    fn commit(&self, writes: Vec<Write>) -> Result<bool> {
+        let first = writes.first().cloned();
+        let Err(error) = self.store.commit_durable_blocking(writes) else { return Ok(true) };
+        let visible = match first {
+            Some(Write::Put { table, key, value }) => self.store.get(table, &key)? == Some(value),
+            Some(Write::Delete { table, key }) => self.store.get(table, &key)?.is_none(),
+            None => true,
+        };
+        if !visible {
+            return Err(error);
+        }
+        tracing::warn!(%error, "the record of an image is not safe yet");
+        Ok(false)
+    }
+
     /// Mirrors the records in the content store's index.
     fn write_index(&self) -> Result<()> {
         let images = self.catalog.list();
         self.content.write_index(
             images.iter().map(|image| (image.digest.as_str(), image.media_type.as_str(), image.names.as_slice())),
         )
+    }
+
+    /// The same, where the database has them already: a mirror that cannot be written is no reason to fail.
+    fn mirror_index(&self) {
+        if let Err(error) = self.write_index() {
+            tracing::warn!(%error, "the content store's index could not be written");
+        }
     }
 }
 

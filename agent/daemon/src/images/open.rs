@@ -15,27 +15,43 @@ use super::install::{convert_blob, record_image};
 use super::media::OCI_MANIFEST;
 use super::pull::Pulls;
 use super::record::{Image, Layer, Record};
-use super::{Shared, remove};
+use super::{Shared, repair, sweep};
 use crate::error::{Error, Reason, Result};
 use crate::store::{Store, Table};
 
 pub(super) fn open(root: &Path, store: Store, pulls: Pulls) -> Result<Shared> {
     let scratch = directory(root.join("tmp"))?;
     let layers = directory(root.join("layers"))?;
+    let damaged = directory(root.join("damaged"))?;
     let parts = directory(root.join("parts"))?;
     empty(&scratch)?;
     let content = ContentStore::open(root.join("content"), scratch.clone())?;
-    let shared =
-        Shared { layers, scratch, parts, content, store, catalog: Catalog::default(), pulls, changes: Mutex::new(()) };
+    let shared = Shared {
+        layers,
+        scratch,
+        damaged,
+        parts,
+        content,
+        store,
+        catalog: Catalog::default(),
+        pulls,
+        changes: Mutex::new(()),
+        mending: Mutex::new(()),
+    };
     let records = records(&shared.store)?;
-    let whole = if records.is_empty() { rebuild(&shared) } else { load(&shared, records) };
-    if whole {
-        let freed = remove::sweep(&shared)?;
-        if freed > 0 {
-            tracing::info!(freed_bytes = freed, "removed files that no image names");
+    if records.is_empty() {
+        // What could not be read anew keeps its files.
+        if !rebuild(&shared) {
+            return Ok(shared);
         }
-        shared.write_index()?;
+    } else {
+        load(&shared, records);
     }
+    let freed = sweep::sweep(&shared)?;
+    if freed > 0 {
+        tracing::info!(freed_bytes = freed, "removed files that no image names");
+    }
+    shared.mirror_index();
     Ok(shared)
 }
 
@@ -67,43 +83,22 @@ fn records(store: &Store) -> Result<Vec<Image>> {
     records.collect()
 }
 
-/// Takes the records in; a layer file that is missing is converted anew. Returns whether all images are whole.
-fn load(shared: &Shared, images: Vec<Image>) -> bool {
-    let mut whole = true;
-    for image in images {
-        let layers = image.layers.iter().zip(image.blobs.iter().skip(2));
-        let healed = layers
-            .map(|(layer, blob)| heal(shared, &layer.diff_id, Some(layer.size), blob))
-            .collect::<Result<Vec<_>>>();
-        match healed {
-            Ok(sizes) => {
-                let mut image = image;
-                for (layer, size) in image.record.layers.iter_mut().zip(sizes) {
-                    layer.size = size;
-                }
-                drop(shared.catalog.insert(image));
+/// Takes the records in; a layer file that is missing or not as long as it should be is made anew.
+fn load(shared: &Shared, images: Vec<Image>) {
+    images.into_iter().for_each(|image| drop(shared.catalog.insert(image)));
+    for image in shared.catalog.list() {
+        for layer in &image.layers {
+            let there = fs::metadata(shared.layer_path(&layer.diff_id));
+            if there.is_ok_and(|there| there.len() == layer.size) {
+                continue;
             }
-            Err(error) => {
-                tracing::error!(image = image.digest, names = ?image.names, %error, "an image cannot be used; import it again");
-                whole = false;
+            tracing::warn!(layer = layer.diff_id, "a layer's file is missing or cut; converting it anew");
+            if let Err(error) = repair::layer(shared, &layer.diff_id, &AtomicBool::new(false)) {
+                tracing::error!(image = image.digest, names = ?image.names, %error,
+                    "an image is not whole; repair it with `hullctl image verify --repair`");
             }
         }
     }
-    whole
-}
-
-/// Size of a layer's file, which is made from its blob if it is missing or not as long as it should be.
-fn heal(shared: &Shared, diff_id: &str, expected: Option<u64>, blob: &str) -> Result<u64> {
-    let path = shared.layer_path(diff_id);
-    match fs::metadata(&path) {
-        Ok(there) if expected.is_none_or(|size| there.len() == size) => return Ok(there.len()),
-        Ok(_) => fs::remove_file(&path).map_err(|error| Error::io(format!("removing {}", path.display()), &error))?,
-        Err(_) => {}
-    }
-    tracing::warn!(layer = diff_id, "a layer's file is missing; converting it anew");
-    let never = AtomicBool::new(false);
-    convert_blob(shared, shared.content.read(blob)?, diff_id, &Progress::default(), [&never, &never])
-        .map(|layer| layer.size)
 }
 
 /// Reads the images of the content store's index, which is all there is if the database was lost.
@@ -145,8 +140,7 @@ fn rebuild_image(shared: &Shared, digest: &str) -> Result<Record> {
     let mut document = ConfigDocument::parse(&shared.content.read_document(&config.digest)?, descriptors.len())?;
     let mut layers = Vec::new();
     for (diff_id, descriptor) in document.rootfs.diff_ids.iter().zip(&descriptors) {
-        let size = heal(shared, diff_id, None, &descriptor.digest)?;
-        layers.push(Layer { diff_id: diff_id.clone(), size });
+        layers.push(rebuild_layer(shared, diff_id, &descriptor.digest)?);
     }
     let mut blobs = vec![digest.to_owned(), config.digest];
     blobs.extend(descriptors.into_iter().map(|descriptor| descriptor.digest));
@@ -161,4 +155,13 @@ fn rebuild_image(shared: &Shared, digest: &str) -> Result<Record> {
         media_type: media_type(&manifest)?.unwrap_or_else(|| OCI_MANIFEST.to_owned()),
         sources: Vec::new(),
     })
+}
+
+/// A file that is there is taken as it is; without a digest, a verification compares it with its blob.
+fn rebuild_layer(shared: &Shared, diff_id: &str, blob: &str) -> Result<Layer> {
+    if let Ok(there) = fs::metadata(shared.layer_path(diff_id)) {
+        return Ok(Layer { diff_id: diff_id.to_owned(), size: there.len(), digest: None });
+    }
+    let never = AtomicBool::new(false);
+    convert_blob(shared, shared.content.read(blob)?, diff_id, &Progress::default(), [&never, &never])
 }

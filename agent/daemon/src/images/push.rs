@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::Shared;
+use super::catalog::LeasedFor;
 use super::document::{Descriptor, Document, parse_manifest};
 use super::record::Image;
 use super::reference::Reference;
@@ -78,7 +79,7 @@ impl PushProgress {
 /// Pushes an image. Dropping the future cancels it.
 pub(super) async fn push(shared: &Arc<Shared>, request: PushRequest, progress: &PushProgress) -> Result<Pushed> {
     let (image, name) = shared.catalog.find(&request.image)?;
-    let _lease = shared.catalog.lease(&image.digest)?;
+    let _lease = shared.catalog.lease(&image.digest, LeasedFor::Push)?;
     let destination = match (request.destination, name) {
         (Some(destination), _) => destination,
         (None, Some(name)) => Reference::parse(&name)?,

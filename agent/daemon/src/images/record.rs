@@ -1,12 +1,13 @@
 //! What hull remembers of an image.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
 use super::media::OCI_MANIFEST;
 use super::reference::Reference;
+use crate::error::{Error, Reason, Result};
 
 /// One image: a manifest whose layers are ready to be mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +65,9 @@ pub(crate) struct Layer {
     pub(crate) diff_id: String,
     /// Bytes of its EROFS file.
     pub(crate) size: u64,
+    /// fs-verity's digest of that file, in hexadecimal digits; records of an earlier hull have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) digest: Option<String>,
 }
 
 /// What an image says about containers made from it.
@@ -90,6 +94,14 @@ pub(crate) struct ImageConfig {
     pub(crate) volumes: Vec<String>,
 }
 
+impl Record {
+    /// As it is stored.
+    pub(super) fn encode(&self) -> Result<Vec<u8>> {
+        serde_json::to_vec(self)
+            .map_err(|error| Error::new(Reason::Internal, format!("encoding an image's record: {error}")))
+    }
+}
+
 impl Image {
     /// When its config says it was made, in nanoseconds since the epoch.
     pub(crate) fn created_nanos(&self) -> Option<u64> {
@@ -99,6 +111,17 @@ impl Image {
     /// When it came to this node, in nanoseconds since the epoch.
     pub(crate) fn imported_nanos(&self) -> u64 {
         nanos(self.record.imported_at)
+    }
+
+    /// Its layers with the digests of their blobs, which come after manifest and config.
+    pub(super) fn layer_blobs(&self) -> impl Iterator<Item = (&Layer, &str)> {
+        self.record.layers.iter().zip(self.record.blobs.iter().skip(2).map(String::as_str))
+    }
+
+    /// Digests of its blobs and diff ids of its layers, each once.
+    pub(super) fn files(&self) -> BTreeSet<&str> {
+        let layers = self.record.layers.iter().map(|layer| layer.diff_id.as_str());
+        self.record.blobs.iter().map(String::as_str).chain(layers).collect()
     }
 
     /// Repositories that should have it: those that it was pulled from, then those of its names.
@@ -125,7 +148,8 @@ impl Image {
     }
 }
 
-fn nanos(time: SystemTime) -> u64 {
+/// Nanoseconds since the epoch.
+pub(super) fn nanos(time: SystemTime) -> u64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -1,9 +1,7 @@
 //! Removes names and images, and the files that then nobody needs.
 
-use std::fs;
-use std::path::Path;
-
-use super::Shared;
+use super::record::Image;
+use super::{Shared, sweep};
 use crate::error::{Error, Reason, Result};
 use crate::store::{Table, Write};
 
@@ -18,68 +16,45 @@ pub(crate) struct Removed {
     pub(crate) freed_bytes: u64,
 }
 
-pub(super) fn remove(shared: &Shared, reference: &str, in_use: &dyn Fn(&str) -> Option<String>) -> Result<Removed> {
+/// Which container, if any, uses the image of a digest: its name.
+pub(crate) type UserOf<'a> = dyn Fn(&str) -> Option<String> + 'a;
+
+pub(super) fn remove(shared: &Shared, reference: &str, user_of: &UserOf<'_>) -> Result<Removed> {
     let _changes = shared.lock_changes();
     let (image, name) = shared.catalog.find(reference)?;
     if let Some(name) = name.filter(|_| image.names.len() > 1) {
-        shared.store.commit_durable_blocking(vec![Write::Delete { table: Table::ImageNames, key: name.clone() }])?;
+        shared.commit(vec![Write::Delete { table: Table::ImageNames, key: name.clone() }])?;
         shared.catalog.untag(&name);
-        mirror(shared);
+        shared.mirror_index();
         return Ok(Removed { untagged: vec![name], deleted: None, freed_bytes: 0 });
     }
+    let safe = forget(shared, &image, user_of)?;
+    // What a power cut may bring back keeps its files; they go with the next sweep.
+    let freed_bytes = if safe { sweep::sweep(shared)? } else { 0 };
+    Ok(Removed { untagged: image.names.clone(), deleted: Some(image.digest.clone()), freed_bytes })
+}
+
+/// Removes an image, but not its files; returns whether that is safe from a power cut. Call with the changes locked.
+pub(super) fn forget(shared: &Shared, image: &Image, user_of: &UserOf<'_>) -> Result<bool> {
     let refuse = |container: String| {
         let line = format!("the image {} is used by the container {container}", image.digest);
         Err(Error::new(Reason::ImageInUse, line).hint("remove the container first"))
     };
-    if let Some(container) = in_use(&image.digest) {
+    if let Some(container) = user_of(&image.digest) {
         return refuse(container);
     }
     shared.catalog.take(&image.digest)?;
     // Asked again: a create whose lease ended between the two has its record by now, and no new one can begin.
-    if let Some(container) = in_use(&image.digest) {
-        shared.catalog.insert((*image).clone());
+    if let Some(container) = user_of(&image.digest) {
+        shared.catalog.insert(image.clone());
         return refuse(container);
     }
     // The index goes first: should the agent end here, the database still has the image and the index is written anew.
-    mirror(shared);
+    shared.mirror_index();
     let mut writes = vec![Write::Delete { table: Table::Images, key: image.digest.clone() }];
     writes.extend(image.names.iter().map(|name| Write::Delete { table: Table::ImageNames, key: name.clone() }));
-    if let Err(error) = shared.store.commit_durable_blocking(writes) {
-        shared.catalog.insert((*image).clone());
-        mirror(shared);
-        return Err(error);
-    }
-    let freed_bytes = sweep(shared)?;
-    Ok(Removed { untagged: image.names.clone(), deleted: Some(image.digest.clone()), freed_bytes })
-}
-
-fn mirror(shared: &Shared) {
-    if let Err(error) = shared.write_index() {
-        tracing::warn!(%error, "the content store's index could not be written");
-    }
-}
-
-/// Removes blobs and layer files that neither an image nor an import in flight needs; returns their bytes. Call with the
-/// changes locked.
-pub(super) fn sweep(shared: &Shared) -> Result<u64> {
-    let needed = shared.catalog.needed();
-    let mut freed = 0;
-    for digest in shared.content.list()?.into_iter().filter(|digest| !needed.contains(digest)) {
-        freed += unlink(&shared.content.path(&digest))?;
-    }
-    let kept: std::collections::BTreeSet<_> = needed.iter().map(|digest| shared.layer_path(digest)).collect();
-    let failed = |error| Error::io(format!("listing {}", shared.layers.display()), &error);
-    for entry in fs::read_dir(&shared.layers).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        if !kept.contains(&path) {
-            freed += unlink(&path)?;
-        }
-    }
-    Ok(freed)
-}
-
-fn unlink(path: &Path) -> Result<u64> {
-    let size = fs::metadata(path).map_or(0, |metadata| metadata.len());
-    fs::remove_file(path).map_err(|error| Error::io(format!("removing {}", path.display()), &error))?;
-    Ok(size)
+    shared.commit(writes).inspect_err(|_| {
+        shared.catalog.insert(image.clone());
+        shared.mirror_index();
+    })
 }

@@ -5,6 +5,7 @@ use std::process::Command;
 
 use super::*;
 use crate::error::Reason;
+use crate::store::Table;
 
 struct Fixture {
     dir: tempfile::TempDir,
@@ -38,7 +39,11 @@ impl Fixture {
     fn import(&self, tags: &[&str], bytes: &[u8]) -> Result<Arc<Image>> {
         let tags = tags.iter().map(|tag| (*tag).to_owned()).collect();
         let options = ImportOptions { tags, ..ImportOptions::default() };
-        self.images.import(&options, bytes, &Progress::default(), &AtomicBool::new(false))
+        let imported = self.images.import(&options, bytes, &Progress::default(), &AtomicBool::new(false));
+        imported.map(|mut images| {
+            assert_eq!(images.len(), 1);
+            images.remove(0)
+        })
     }
 
     /// Names of all files below images/, without the documents of an empty store.
@@ -199,4 +204,41 @@ fn the_same_image_imported_at_once_is_one() {
     assert_eq!(images.len(), 1);
     assert_eq!(images[0].names.len(), 4);
     assert_eq!(fixture.files().len(), 4, "{:?}", fixture.files());
+}
+
+#[test]
+fn layers_of_an_earlier_hull_get_their_digest_when_they_are_verified() {
+    let fixture = Fixture::new();
+    let image = fixture.import(&["old"], &rootfs("old")).unwrap();
+    let digest = image.layers[0].digest.clone();
+    assert!(digest.is_some());
+    let forget = |dir: &Path| {
+        let store = Store::open(&dir.join("hull.redb")).unwrap();
+        let (key, value) = store.scan(Table::Images).unwrap().remove(0);
+        let mut record: serde_json::Value = serde_json::from_slice(&value).unwrap();
+        record["layers"][0].as_object_mut().unwrap().remove("digest");
+        let value = serde_json::to_vec(&record).unwrap();
+        store.commit_durable_blocking(vec![Write::Put { table: Table::Images, key, value }]).unwrap();
+    };
+    let verify = |fixture: &Fixture| {
+        let mut found = Vec::new();
+        let progress = VerifyProgress::default();
+        let mut report = |damaged| found.push(damaged);
+        fixture.images.verify(&[], None, &progress, &AtomicBool::new(false), &mut report).unwrap();
+        found
+    };
+    let fixture = fixture.reopen_after(forget);
+    assert_eq!(fixture.images.get("old").unwrap().layers[0].digest, None);
+    assert_eq!(verify(&fixture), []);
+    let fixture = fixture.reopen();
+    assert_eq!(fixture.images.get("old").unwrap().layers[0].digest, digest);
+    let fixture = fixture.reopen_after(forget);
+    let path = fixture.images.layer_path(&image.layers[0].diff_id);
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let found = verify(&fixture);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].problem.contains("not what its blob converts to"), "{found:?}");
 }

@@ -15,6 +15,7 @@ use super::spec;
 use super::spec::validate::validate_resources;
 use super::state::State;
 use crate::error::{Error, Reason, Result};
+use crate::space;
 use crate::store::{Table, Write};
 
 /// The containers of this node.
@@ -66,7 +67,8 @@ impl Containers {
                 Some(key) => Some(containers.requests.lock(&key.id).await),
                 None => None,
             };
-            containers.create_once(key, config, start).await
+            let created = containers.create_once(key, config, start).await;
+            created.map_err(|error| containers.explain(error))
         });
         created.await.map_err(|error| Error::new(Reason::Internal, format!("a worker failed: {error}")))?
     }
@@ -160,8 +162,13 @@ impl Containers {
 
     /// Starts a container: the pid of its init.
     pub(crate) async fn start(&self, reference: &str) -> Result<i32> {
-        let (_, pid) = self.find(reference)?.ask(|reply| Request::Start(None, reply)).await?;
-        Ok(pid)
+        let started = self.find(reference)?.ask(|reply| Request::Start(None, reply)).await;
+        started.map(|(_, pid)| pid).map_err(|error| self.explain(error))
+    }
+
+    /// Says of a full disk what is free.
+    pub(super) fn explain(&self, error: Error) -> Error {
+        space::explain(error, self.context.dirs.data(), None)
     }
 
     /// Stops a container, and waits until it has ended.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::disk::WritableLayers;
 use super::security::capabilities::HostCapabilities;
 use super::security::seccomp::SeccompCache;
 use super::userns::UsernsRanges;
@@ -23,6 +24,7 @@ pub(crate) struct Context {
     pub(crate) cgroups: CgroupManager,
     pub(crate) stats: StatsHub,
     pub(crate) dirs: Dirs,
+    pub(crate) writable: WritableLayers,
     pub(crate) shims: ShimPool,
     pub(crate) userns: UsernsRanges,
     pub(crate) seccomp: SeccompCache,

@@ -5,6 +5,7 @@ pub(crate) mod config;
 mod container;
 mod containers;
 mod context;
+mod disk;
 mod index;
 mod keyed_lock;
 pub(crate) mod logs;
@@ -20,6 +21,7 @@ mod userns;
 
 pub(crate) use containers::{Containers, WaitCondition};
 pub(crate) use context::{Context, Host};
+pub(crate) use disk::{ContainerUsage, WritableLayers};
 pub(crate) use record::{Exit, View};
 pub(crate) use security::seccomp::SeccompCache;
 pub(crate) use session::{AttachConfig, Control, Session};

@@ -195,7 +195,12 @@ pub(crate) fn now_nanos() -> u64 {
 
 /// What kind of failure a shim's word on a start is.
 pub(crate) fn start_error(failure: &Failure) -> Error {
-    let error = Error::from_failure(Reason::StartFailed, failure);
+    let mut error = Error::from_failure(Reason::StartFailed, failure);
+    // Elsewhere, the errno is that of a limit of the kernel.
+    let writes = [Step::RunDir, Step::Rootfs, Step::Mount, Step::Files, Step::Cwd].contains(&failure.step);
+    if writes && matches!(error.errno, Some(Errno::ENOSPC | Errno::EDQUOT)) {
+        error.reason = Reason::StorageFull;
+    }
     match (failure.step, error.errno) {
         (Step::Exec, Some(Errno::ENOENT)) => {
             error.hint("is the program in the image, and its interpreter or dynamic loader too?")

@@ -39,6 +39,11 @@ impl Dirs {
         Ok(dirs)
     }
 
+    /// The data directory.
+    pub(crate) fn data(&self) -> &Path {
+        &self.data
+    }
+
     fn data_containers(&self) -> PathBuf {
         self.data.join("containers")
     }

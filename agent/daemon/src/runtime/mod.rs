@@ -3,6 +3,7 @@
 pub(crate) mod cgroup;
 pub(crate) mod dirs;
 pub(crate) mod features;
+pub(crate) mod measure;
 pub(crate) mod memfd;
 pub(crate) mod shim;
 pub(crate) mod stdio;

@@ -6,10 +6,13 @@ use hull_proto::v1;
 use hull_proto::v1::node_service_server::NodeService;
 use tonic::{Request, Response, Status};
 
-use super::Edge;
 use super::convert::time;
+use super::{Edge, blocking};
+use crate::images::Usage;
+use crate::lifecycle::ContainerUsage;
 use crate::runtime::cgroup::CgroupMode;
 use crate::runtime::features::Feature;
+use crate::space::Space;
 
 /// Version of the API that this agent serves.
 const API_VERSION: &str = "hull.v1";
@@ -65,7 +68,50 @@ impl NodeService for Edge {
         &self,
         _: Request<v1::GetDiskUsageRequest>,
     ) -> Result<Response<v1::GetDiskUsageResponse>, Status> {
-        Err(Status::unimplemented("get_disk_usage"))
+        let found = self.containers.disk_usage().await?;
+        let (images, containers, data_dir) = (self.images.clone(), self.containers.clone(), self.node.data_dir.clone());
+        let (images, parts, space) = blocking(move || {
+            let used = images.usage(&|digest| containers.user_of(digest))?;
+            Ok((used, images.usage_of_parts()?, Space::of(&data_dir)?))
+        })
+        .await?;
+        Ok(Response::new(v1::GetDiskUsageResponse {
+            images: Some(disk_usage(images)),
+            partial_pulls: Some(disk_usage(parts)),
+            containers: Some(sum(&found, |container| container.writable.map_or(0, |(measured, _)| measured.bytes))),
+            logs: Some(sum(&found, |container| container.log_bytes)),
+            container: found.into_iter().map(container_usage).collect(),
+            filesystem_bytes: space.bytes,
+            filesystem_free_bytes: space.free_bytes,
+            filesystem_inodes: space.inodes,
+            filesystem_free_inodes: space.free_inodes,
+        }))
+    }
+}
+
+fn disk_usage(usage: Usage) -> v1::DiskUsage {
+    let Usage { count: all, active, bytes, reclaimable_bytes } = usage;
+    v1::DiskUsage { count: count(all), active: count(active), bytes, reclaimable_bytes }
+}
+
+/// What something of all containers takes; that of those that do not run can be had back.
+fn sum(containers: &[ContainerUsage], bytes_of: impl Fn(&ContainerUsage) -> u64) -> v1::DiskUsage {
+    let bytes = containers.iter().map(&bytes_of).sum();
+    let idle = containers.iter().filter(|container| !container.active).map(&bytes_of);
+    let active = containers.iter().filter(|container| container.active).count();
+    disk_usage(Usage { count: containers.len(), active, bytes, reclaimable_bytes: idle.sum() })
+}
+
+fn container_usage(container: ContainerUsage) -> v1::ContainerDiskUsage {
+    let (measured, at) = container.writable.unzip();
+    let measured = measured.unwrap_or_default();
+    v1::ContainerDiskUsage {
+        id: container.id,
+        name: container.name,
+        writable_bytes: measured.bytes,
+        writable_inodes: measured.inodes,
+        measured_at: at.map(time::to_timestamp),
+        log_bytes: container.log_bytes,
     }
 }
 

@@ -15,10 +15,12 @@
 //! - SIGKILL loses nothing that was acknowledged: the journal is in the page cache and is replayed at the next start.
 //! - A power cut loses at most the last second of [`Store::commit`] and nothing of [`Store::commit_durable_blocking`]; what is
 //!   found afterwards is a prefix of what was committed, never a mixture (records are numbered and checksummed).
+//! - A full disk takes no more records, except those that remove something: for them room is set aside beforehand.
 //! - Everything queued while the writer was busy goes into one write, and a second of writes into one transaction.
 
 mod database;
 mod journal;
+mod reserve;
 mod writer;
 
 use std::path::Path;
@@ -29,6 +31,7 @@ use std::thread::JoinHandle;
 use crate::error::{Error, Reason, Result};
 use database::Database;
 use journal::Journal;
+use reserve::Reserve;
 use writer::{Message, Overlay, Request};
 
 /// Most bytes of one value; far above any record, so that a defect shows as an error and not as a full disk.
@@ -93,7 +96,8 @@ impl Store {
         journal.clear()?;
         let overlay = Arc::new(Mutex::new(Overlay::default()));
         let (queue, inbox) = mpsc::channel();
-        let writer = writer::spawn(journal, last, &database, &overlay, queue.clone(), inbox)?;
+        let reserve = Arc::new(Reserve::open(path));
+        let writer = writer::spawn(journal, last, &database, &overlay, &reserve, queue.clone(), inbox)?;
         Ok(Self { shared: Arc::new(Shared { queue: Some(queue), writer: Some(writer), database, overlay }) })
     }
 

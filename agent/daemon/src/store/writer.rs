@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use super::database::Database;
 use super::journal::{self, Journal, Segment};
+use super::reserve::Reserve;
 use super::{Table, Write};
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 
 /// How long a change may wait in the journal.
 const FLUSH_AFTER: Duration = Duration::from_secs(1);
@@ -93,6 +94,7 @@ struct Writer {
     /// Number of the last record.
     last: u64,
     overlay: Arc<Mutex<Overlay>>,
+    reserve: Arc<Reserve>,
     flusher: Sender<Flush>,
     flusher_thread: JoinHandle<()>,
     /// What the flusher works on; taken back if it fails.
@@ -111,21 +113,22 @@ pub(super) fn spawn(
     last: u64,
     database: &Arc<Database>,
     overlay: &Arc<Mutex<Overlay>>,
+    reserve: &Arc<Reserve>,
     queue: Sender<Message>,
     inbox: Receiver<Message>,
 ) -> Result<JoinHandle<()>> {
     let failed = |error| Error::io("starting the store's threads", &error);
     let (flusher, flushes) = std::sync::mpsc::channel();
-    let database = Arc::clone(database);
+    let (database, room) = (Arc::clone(database), Arc::clone(reserve));
     let flusher_thread = thread::Builder::new()
         .name("store-flush".into())
-        .spawn(move || flush_all(&database, &flushes, &queue))
+        .spawn(move || flush_all(&database, &room, &flushes, &queue))
         .map_err(failed)?;
-    let overlay = Arc::clone(overlay);
     let writer = Writer {
         journal,
         last,
-        overlay,
+        overlay: Arc::clone(overlay),
+        reserve: Arc::clone(reserve),
         flusher,
         flusher_thread,
         flushing: None,
@@ -138,24 +141,35 @@ pub(super) fn spawn(
 }
 
 /// The flusher: ends when the writer drops its end.
-fn flush_all(database: &Database, flushes: &Receiver<Flush>, queue: &Sender<Message>) {
+fn flush_all(database: &Database, reserve: &Reserve, flushes: &Receiver<Flush>, queue: &Sender<Message>) {
     for Flush { changes, last, segment } in flushes {
+        let flush = || database.apply(&changes, last).and_then(|()| segment.clear());
         let mut backoff = FLUSH_AFTER;
-        let mut result = database.apply(&changes, last).and_then(|()| segment.clear());
+        let mut releases = reserve.releases();
+        let mut result = flush();
+        if is_full(&result) && changes.values().any(Option::is_none) && reserve.release() {
+            result = flush();
+        }
         while let Err(error) = &result {
             // The records stay in the journal and the changes in the overlay; nothing acknowledged is lost meanwhile.
             tracing::error!(%error, "flushing the store failed, trying again in {} s", backoff.as_secs());
             if queue.send(Message::Flushed(result)).is_err() {
                 return;
             }
-            thread::sleep(backoff);
+            reserve.wait(backoff, releases);
             backoff = (backoff * 2).min(Duration::from_secs(30));
-            result = database.apply(&changes, last).and_then(|()| segment.clear());
+            releases = reserve.releases();
+            result = flush();
         }
+        reserve.refill();
         if queue.send(Message::Flushed(Ok(()))).is_err() {
             return;
         }
     }
+}
+
+fn is_full(result: &Result<()>) -> bool {
+    result.as_ref().is_err_and(|error| error.reason == Reason::StorageFull)
 }
 
 impl Writer {
@@ -208,7 +222,16 @@ impl Writer {
         for (request, number) in group.iter().zip(self.last + 1..) {
             journal::encode(number, &request.writes, &mut bytes);
         }
-        if let Err(error) = self.journal.append(&bytes) {
+        let removes = |request: &Request| request.writes.iter().any(|write| matches!(write, Write::Delete { .. }));
+        let removes = group.iter().any(removes);
+        if removes && self.flush_failed {
+            self.reserve.release();
+        }
+        let mut appended = self.journal.append(&bytes);
+        if is_full(&appended) && removes && self.reserve.release() {
+            appended = self.journal.append(&bytes);
+        }
+        if let Err(error) = appended {
             for request in group {
                 (request.answer)(Err(error.clone()));
             }
@@ -255,6 +278,13 @@ impl Writer {
 
     fn flushed(&mut self, result: &Result<()>) {
         self.flush_failed = result.is_err();
+        if is_full(result) {
+            // What waits behind it may be what makes room.
+            let overlay = self.overlay.lock().unwrap_or_else(PoisonError::into_inner);
+            if overlay.active().values().any(Option::is_none) {
+                self.reserve.release();
+            }
+        }
         let answers = match result {
             Ok(()) => {
                 self.overlay.lock().unwrap_or_else(PoisonError::into_inner).flushing = Arc::default();

@@ -41,7 +41,8 @@ pub(super) fn inline_fits(xattrs: &[Xattr], tail: usize) -> bool {
     INODE + xattr_size(xattrs) + tail <= BLOCK
 }
 
-pub(super) fn write(output: &mut Output, tree: &Tree, tails: &File, uuid: [u8; 16]) -> Result<()> {
+/// Writes all of it; returns the superblock, which is to be written last.
+pub(super) fn write(output: &mut Output, tree: &Tree, tails: &File, uuid: [u8; 16]) -> Result<[u8; BLOCK]> {
     let placed = place(tree)?;
     let starts = write_large_directories(output, tree, &placed)?;
     let metadata_block = output.block()?;
@@ -59,7 +60,7 @@ pub(super) fn write(output: &mut Output, tree: &Tree, tails: &File, uuid: [u8; 1
     }
     output.align()?;
     let inodes = placed.iter().filter(|place| place.offset != 0).count() as u64;
-    output.superblock(&superblock(output.block()?, metadata_block, inodes, uuid))
+    Ok(superblock(output.block()?, metadata_block, inodes, uuid))
 }
 
 /// Counts names and gives every inode that has one its place, in the order of the list.

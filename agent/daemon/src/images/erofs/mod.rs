@@ -92,12 +92,12 @@ impl Writer {
         self.data(target, target.len() as u64, xattrs).map(Some)
     }
 
-    /// Writes everything but the data of files, and makes it safe. Returns the size of the file.
-    pub(super) fn finish(mut self, tree: &Tree, uuid: [u8; 16]) -> Result<u64> {
+    /// Writes everything but the data of files, and makes it safe. Returns the size of the file and its digest.
+    pub(super) fn finish(mut self, tree: &Tree, uuid: [u8; 16]) -> Result<(u64, String)> {
         self.tails.flush().map_err(scratch_error)?;
         let tails = self.tails.into_inner().map_err(|error| scratch_error(error.into_error()))?;
-        metadata::write(&mut self.output, tree, &tails, uuid)?;
-        self.output.finish()
+        let superblock = metadata::write(&mut self.output, tree, &tails, uuid)?;
+        self.output.finish(&superblock)
     }
 }
 

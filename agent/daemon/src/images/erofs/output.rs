@@ -7,6 +7,7 @@ use std::os::unix::fs::FileExt;
 use super::BLOCK;
 use crate::error::{Error, Reason, Result};
 use crate::images::limits::read_error;
+use crate::images::verity::Hasher;
 
 /// Bytes of the buffer, whole blocks.
 const BUFFER: usize = 256 << 10;
@@ -17,12 +18,13 @@ pub(super) struct Output {
     buffer: Vec<u8>,
     /// Offset of the buffer's start in the file, at a block.
     start: u64,
+    hasher: Hasher,
 }
 
 impl Output {
     /// Leaves block 0 free.
     pub(super) fn new(file: File) -> Self {
-        Self { file, buffer: Vec::with_capacity(BUFFER), start: BLOCK as u64 }
+        Self { file, buffer: Vec::with_capacity(BUFFER), start: BLOCK as u64, hasher: Hasher::new() }
     }
 
     fn position(&self) -> u64 {
@@ -76,9 +78,11 @@ impl Output {
         for (at, block) in self.buffer.chunks(BLOCK).enumerate() {
             let end = at * BLOCK + block.len();
             if block.iter().all(|byte| *byte == 0) {
+                self.hasher.zero();
                 self.write_at(&self.buffer[run.clone()], self.start + run.start as u64)?;
                 run = end..end;
             } else {
+                self.hasher.block(block);
                 run.end = end;
             }
         }
@@ -92,17 +96,13 @@ impl Output {
         self.file.write_all_at(bytes, offset).map_err(|error| Error::io("writing a layer", &error))
     }
 
-    /// Writes what is left and block 0's `superblock`; no write may come after.
-    pub(super) fn superblock(&mut self, superblock: &[u8; BLOCK]) -> Result<()> {
+    /// Writes what is left and block 0's `superblock`, and makes the file safe; returns its size and digest.
+    pub(super) fn finish(mut self, superblock: &[u8; BLOCK]) -> Result<(u64, String)> {
         self.align()?;
         self.flush()?;
-        self.write_at(superblock, 0)
-    }
-
-    /// Makes the file safe; returns its size.
-    pub(super) fn finish(self) -> Result<u64> {
+        self.write_at(superblock, 0)?;
         let safe = self.file.set_len(self.start).and_then(|()| self.file.sync_all());
         safe.map_err(|error| Error::io("syncing a layer", &error))?;
-        Ok(self.start)
+        Ok((self.start, self.hasher.finish(superblock, self.start)))
     }
 }

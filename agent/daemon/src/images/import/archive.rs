@@ -10,7 +10,7 @@ use crate::images::content::{ContentStore, IMAGE_NAME, REF_NAME, ScratchBlob};
 use crate::images::document::{
     ConfigDocument, Descriptor, DockerManifest, Document, host_architecture, manifest, parse, parse_manifest,
 };
-use crate::images::limits::{ARCHIVE_ENTRIES_MAX, LAYERS_MAX, read_error, read_json};
+use crate::images::limits::{ARCHIVE_ENTRIES_MAX, IMAGES_MAX, LAYERS_MAX, read_error, read_json};
 use crate::images::media::check_archived_layer;
 use crate::images::tar::{Kind, TarReader, shown};
 
@@ -22,6 +22,8 @@ pub(super) struct Files {
     files: BTreeMap<String, ScratchBlob>,
     /// Symbolic links, to names of the archive: old docker-archives share layers so.
     links: BTreeMap<String, String>,
+    /// Digests of layers that an image has taken, by path: another image may have them, too.
+    taken: BTreeMap<String, String>,
 }
 
 /// Reads all files of an archive into the scratch directory.
@@ -113,21 +115,20 @@ impl Files {
 
     /// Takes the layers out; one that comes again has no blob of its own.
     fn layers(&mut self, paths: impl IntoIterator<Item = (String, String)>) -> Result<Vec<UnpackedLayer>> {
-        let mut taken: BTreeMap<String, String> = BTreeMap::new();
         let mut layers = Vec::new();
         for (path, diff_id) in paths {
             let missing = || damaged(format_args!("the layer {path} is missing"));
-            let found = match taken.get(&path) {
+            let found = match self.taken.get(&path) {
                 Some(_) => path.clone(),
                 None => self.find(&path).map(str::to_owned).or_else(|| normal("", &path)).ok_or_else(missing)?,
             };
             let blob = self.take(&found);
-            let digest = match (&blob, taken.get(&found)) {
+            let digest = match (&blob, self.taken.get(&found)) {
                 (Some(blob), _) => blob.digest.clone(),
                 (None, Some(digest)) => digest.clone(),
                 (None, None) => return Err(missing()),
             };
-            taken.insert(found, digest.clone());
+            self.taken.insert(found, digest.clone());
             layers.push(UnpackedLayer { digest, diff_id, blob, converted: None });
         }
         Ok(layers)
@@ -138,8 +139,8 @@ fn blob_path(digest: &str) -> String {
     format!("blobs/{}", digest.replacen(':', "/", 1))
 }
 
-/// The image of an OCI image layout.
-pub(super) fn oci(mut files: Files, mut given: Vec<String>) -> Result<Unpacked> {
+/// The images of an OCI image layout.
+pub(super) fn oci(mut files: Files, given: Vec<String>, store: &ContentStore) -> Result<Vec<Unpacked>> {
     let layout = files.json("oci-layout")?;
     #[derive(serde::Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -153,53 +154,75 @@ pub(super) fn oci(mut files: Files, mut given: Vec<String>) -> Result<Unpacked> 
     let Document::Index(entries) = parse_manifest("index.json", &files.json("index.json")?)? else {
         return Err(damaged("index.json is no index"));
     };
-    let (chosen, annotated) = choose(&files, entries)?;
-    if given.is_empty() {
-        given = annotated;
+    let mut images: Vec<(Descriptor, Vec<String>)> = Vec::new();
+    for entry in fitting(entries)? {
+        let (manifest, found) = resolve(&files, entry)?;
+        match images.iter_mut().find(|(other, _)| other.digest == manifest.digest) {
+            Some((_, names)) => names.extend(found),
+            None => images.push((manifest, found)),
+        }
     }
-    let Document::Manifest { config, layers } = parse_manifest("the manifest", &files.blob(&chosen)?)? else {
+    let all = name_images(given, images.iter().map(|(_, found)| found.as_slice()))?;
+    images.iter().zip(all).map(|((manifest, _), names)| oci_image(&mut files, manifest, names, store)).collect()
+}
+
+fn oci_image(files: &mut Files, descriptor: &Descriptor, names: Vec<String>, store: &ContentStore) -> Result<Unpacked> {
+    let manifest = files.blob(descriptor)?;
+    let Document::Manifest { config, layers } = parse_manifest("the manifest", &manifest)? else {
         return Err(damaged("the manifest is an index"));
     };
-    let document = ConfigDocument::parse(&files.blob(&config)?, layers.len())?;
+    let config = files.blob(&config)?;
+    let document = ConfigDocument::parse(&config, layers.len())?;
     layers.iter().try_for_each(|layer| check_archived_layer(&layer.media_type))?;
     let paths = layers.iter().map(|layer| blob_path(&layer.digest));
     let layers = files.layers(paths.zip(document.rootfs.diff_ids.clone()))?;
-    let mut blob = |descriptor: &Descriptor| {
-        files
-            .take(&blob_path(&descriptor.digest))
-            .ok_or_else(|| damaged(format_args!("{} is missing", descriptor.digest)))
-    };
-    Ok(Unpacked { manifest: blob(&chosen)?, config: blob(&config)?, document, layers, names: given })
+    Ok(Unpacked { manifest: store.write(&manifest)?, config: store.write(&config)?, document, layers, names })
 }
 
-/// Chooses this node's image among an index's; also returns the names that it has there.
-fn choose(files: &Files, entries: Vec<Descriptor>) -> Result<(Descriptor, Vec<String>)> {
-    let mut level = entries;
-    let mut names_found = Vec::new();
+/// The names that each image gets: those that it has in the archive, or those that were given, if there is one image.
+fn name_images<'a>(given: Vec<String>, found: impl ExactSizeIterator<Item = &'a [String]>) -> Result<Vec<Vec<String>>> {
+    let count = found.len();
+    if count > IMAGES_MAX {
+        let line = format!("the archive holds {count} images; at most {IMAGES_MAX} are taken at once");
+        return Err(Error::new(Reason::LimitExceeded, line));
+    }
+    if given.is_empty() {
+        return found.map(names).collect();
+    }
+    if count > 1 {
+        let problem = format_args!("the archive holds {count} images, which keep the names that they have there");
+        return Err(Error::invalid("tags", problem));
+    }
+    Ok(vec![given])
+}
+
+/// The entries of an index that may be for this node; there must be one.
+fn fitting(entries: Vec<Descriptor>) -> Result<Vec<Descriptor>> {
+    let total = entries.len();
+    let fitting: Vec<Descriptor> = entries.into_iter().filter(fits).collect();
+    if fitting.is_empty() {
+        let line = format!("none of the archive's {total} images is for linux/{}", host_architecture());
+        return Err(Error::new(Reason::UnsupportedFeature, line));
+    }
+    Ok(fitting)
+}
+
+/// The manifest that an entry of index.json leads to, through indexes, and the names that it has on the way.
+fn resolve(files: &Files, mut entry: Descriptor) -> Result<(Descriptor, Vec<String>)> {
+    let mut found = Vec::new();
     for _ in 0..INDEX_DEPTH_MAX {
-        let total = level.len();
-        let mut fitting: Vec<Descriptor> = level.into_iter().filter(fits).collect();
-        for descriptor in &fitting {
-            names_found.extend(annotated_name(descriptor));
+        found.extend(annotated_name(&entry));
+        let Document::Index(entries) = parse_manifest("a manifest of the index", &files.blob(&entry)?)? else {
+            return Ok((entry, found));
+        };
+        let mut level = fitting(entries)?;
+        level.dedup_by(|a, b| a.digest == b.digest);
+        let several = level.len();
+        entry = level.swap_remove(0);
+        if several > 1 {
+            let line = format!("an index of the archive holds {several} images for this node");
+            return Err(Error::new(Reason::InvalidArchive, line).hint("export the wanted image alone"));
         }
-        fitting.dedup_by(|a, b| a.digest == b.digest);
-        let chosen = match fitting.as_slice() {
-            [chosen] => chosen.clone(),
-            [] => {
-                let host = host_architecture();
-                let line = format!("none of the archive's {total} images is for linux/{host}");
-                return Err(Error::new(Reason::UnsupportedFeature, line));
-            }
-            several => {
-                let line =
-                    format!("the archive holds {} images for this node; hull takes one at a time", several.len());
-                return Err(Error::new(Reason::InvalidArchive, line).hint("export the wanted image alone"));
-            }
-        };
-        level = match parse_manifest("a manifest of the index", &files.blob(&chosen)?)? {
-            Document::Manifest { .. } => return Ok((chosen, names(&names_found)?)),
-            Document::Index(entries) => entries,
-        };
     }
     Err(damaged(format_args!("indexes are nested more than {INDEX_DEPTH_MAX} deep")))
 }
@@ -219,33 +242,46 @@ fn annotated_name(descriptor: &Descriptor) -> Option<String> {
     annotations.get(IMAGE_NAME).or_else(short).cloned()
 }
 
-/// The image of a docker-archive; its manifest is made here.
-pub(super) fn docker(mut files: Files, mut given: Vec<String>, store: &ContentStore) -> Result<Unpacked> {
+/// The images of a docker-archive; their manifests are made here.
+pub(super) fn docker(mut files: Files, given: Vec<String>, store: &ContentStore) -> Result<Vec<Unpacked>> {
     let images: Vec<DockerManifest> = parse("manifest.json", &files.json("manifest.json")?)?;
-    let [image] = images.as_slice() else {
-        let line = format!("the archive holds {} images; hull takes one at a time", images.len());
-        return Err(Error::new(Reason::InvalidArchive, line).hint("save the wanted image alone"));
-    };
+    if images.is_empty() {
+        return Err(damaged("manifest.json names no image"));
+    }
+    let all = name_images(given, images.iter().map(|image| image.repo_tags.as_deref().unwrap_or_default()))?;
+    let mut descriptors = BTreeMap::new();
+    images
+        .iter()
+        .zip(all)
+        .map(|(image, names)| docker_image(&mut files, image, names, &mut descriptors, store))
+        .collect()
+}
+
+/// `descriptors`: of the layers' blobs so far, by digest.
+fn docker_image(
+    files: &mut Files,
+    image: &DockerManifest,
+    names: Vec<String>,
+    descriptors: &mut BTreeMap<String, Descriptor>,
+    store: &ContentStore,
+) -> Result<Unpacked> {
     if image.layers.len() > LAYERS_MAX {
         let line = format!("the image has {} layers; at most {LAYERS_MAX} can be mounted", image.layers.len());
         return Err(Error::new(Reason::LimitExceeded, line));
     }
-    if given.is_empty() {
-        given = names(image.repo_tags.as_deref().unwrap_or_default())?;
-    }
-    let document = ConfigDocument::parse(&files.json(&image.config)?, image.layers.len())?;
+    let config = files.json(&image.config)?;
+    let document = ConfigDocument::parse(&config, image.layers.len())?;
     let layers = files.layers(image.layers.iter().cloned().zip(document.rootfs.diff_ids.clone()))?;
-    let config = files.take(&image.config).ok_or_else(|| damaged("the config is missing"))?;
-    let mut descriptors: BTreeMap<&str, Descriptor> = BTreeMap::new();
+    let config = store.write(&config)?;
     for layer in &layers {
         if let Some(blob) = &layer.blob {
             let (_, compression) = compression::open(blob.read()?)?;
-            descriptors.insert(&layer.digest, Descriptor::new(layer_type(compression), blob));
+            descriptors.insert(layer.digest.clone(), Descriptor::new(layer_type(compression), blob));
         }
     }
-    let listed: Vec<_> = layers.iter().filter_map(|layer| descriptors.get(layer.digest.as_str()).cloned()).collect();
+    let listed: Vec<_> = layers.iter().filter_map(|layer| descriptors.get(&layer.digest).cloned()).collect();
     let manifest = store.write(&manifest(&Descriptor::new(CONFIG_TYPE, &config), &listed)?)?;
-    Ok(Unpacked { manifest, config, document, layers, names: given })
+    Ok(Unpacked { manifest, config, document, layers, names })
 }
 
 fn damaged(problem: impl std::fmt::Display) -> Error {

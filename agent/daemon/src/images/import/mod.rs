@@ -80,13 +80,13 @@ pub(super) struct UnpackedLayer {
     /// Digest of its blob.
     pub(super) digest: String,
     pub(super) diff_id: String,
-    /// `None` if an earlier layer has the same blob.
+    /// `None` if an earlier layer, of this image or of one before it in the archive, has the same blob.
     pub(super) blob: Option<ScratchBlob>,
     /// Its EROFS file, if it was converted while it was read.
     pub(super) converted: Option<(tempfile::NamedTempFile, Converted)>,
 }
 
-/// Reads an archive to its end.
+/// Reads an archive to its end; returns the images that it holds.
 pub(super) fn unpack(
     options: &ImportOptions,
     reader: impl Read + Send,
@@ -94,7 +94,7 @@ pub(super) fn unpack(
     cancelled: &AtomicBool,
     store: &ContentStore,
     scratch: &Path,
-) -> Result<Unpacked> {
+) -> Result<Vec<Unpacked>> {
     let names = names(&options.tags)?;
     let tee = Tee::new(Source { inner: reader, progress, cancelled });
     let (mut stream, compression) = compression::open(tee.clone())?;
@@ -122,16 +122,16 @@ pub(super) fn unpack(
             // Bytes after the end of the compressed stream belong to the blob, too.
             io::copy(&mut tee.clone(), &mut io::sink()).map_err(|error| read_error("reading the archive", error))?;
             progress.layers_done.fetch_add(1, Ordering::Relaxed);
-            rootfs(options, names, tee.finish()?, compression, file, converted, store)
+            rootfs(options, names, tee.finish()?, compression, file, converted, store).map(|image| vec![image])
         }
         ArchiveFormat::Oci | ArchiveFormat::Docker => {
             tee.discard();
             let files = archive::spool(stream, store)?;
             let unpacked = match format {
                 ArchiveFormat::Docker => archive::docker(files, names, store)?,
-                _ => archive::oci(files, names)?,
+                _ => archive::oci(files, names, store)?,
             };
-            if unpacked.names.is_empty() {
+            if unpacked.iter().all(|image| image.names.is_empty()) {
                 return Err(Error::invalid("tags", "the archive names no image; a name is needed"));
             }
             Ok(unpacked)

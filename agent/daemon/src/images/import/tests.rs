@@ -15,6 +15,13 @@ fn sha256(bytes: &[u8]) -> String {
 }
 
 fn import(archive: &[u8]) -> Result<Arc<Image>> {
+    import_all(archive).map(|mut images| {
+        assert_eq!(images.len(), 1);
+        images.remove(0)
+    })
+}
+
+fn import_all(archive: &[u8]) -> Result<Vec<Arc<Image>>> {
     let dir = tempfile::tempdir().unwrap();
     let images =
         Images::open(dir.path(), Store::open(&dir.path().join("x.redb")).unwrap(), RegistryConfig::default()).unwrap();
@@ -223,7 +230,7 @@ fn what_this_node_cannot_run_is_refused_by_name() {
     refused(&layout.pack(), "none of the archive's 1 images is for linux/amd64");
     let other = Layout::new().with_config("2020", "2021");
     let more = Layout::descriptor("", other.manifest.as_bytes(), "");
-    refused(&Layout::new().with_index(&format!(",{more}")).pack(), "one at a time");
+    refused(&Layout::new().with_index(&format!(",{more}")).pack(), "is missing");
     let mut layout = Layout::new();
     layout.index = layout.index.replace("io.containerd.image.name", "something.else");
     refused(&layout.pack(), "names no image");

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::AtomicBool;
 
-use super::super::{ImportOptions, Progress};
+use super::super::{ImportOptions, Progress, RegistryConfig};
 use super::*;
 use crate::images::RegistryConfig;
 use crate::store::Store;
@@ -23,7 +23,9 @@ fn fixture() -> Fixture {
     fs::write(dir.path().join("tree/file"), "content").unwrap();
     let tar = Command::new("tar").args(["-C", dir.path().join("tree").to_str().unwrap(), "-cf", "-", "."]).output();
     let options = ImportOptions { tags: vec!["x".into()], ..ImportOptions::default() };
-    let image = images.import(&options, &*tar.unwrap().stdout, &Progress::default(), &AtomicBool::new(false)).unwrap();
+    let archive = tar.unwrap().stdout;
+    let imported = images.import(&options, &*archive, &Progress::default(), &AtomicBool::new(false));
+    let image = imported.unwrap().remove(0);
     let shim = dir.path().join("shim");
     fs::write(&shim, "#!/bin/sh\n[ \"$1\" = mount-layer ] && exec mount -t erofs -o ro,loop \"$2\" \"$3\"\n").unwrap();
     fs::set_permissions(&shim, fs::Permissions::from_mode(0o755)).unwrap();

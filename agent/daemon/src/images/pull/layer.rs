@@ -28,7 +28,7 @@ use crate::images::layer::Converted;
 use crate::images::limits::{read_error, read_json};
 use crate::images::record::Layer;
 use crate::images::registry::Session;
-use crate::images::{Shared, compression, install};
+use crate::images::{Shared, compression, layer_file, repair};
 
 /// A blob that is wanted.
 #[derive(Debug, Clone)]
@@ -91,7 +91,7 @@ impl Landed {
                     let _ = fs::remove_file(part);
                 }
                 let keep = |(file, converted): (NamedTempFile, Converted)| {
-                    install::keep_layer(shared, &converted.diff_id.clone(), file, &converted)
+                    layer_file::keep(shared, &converted.diff_id.clone(), file, &converted)
                 };
                 made.map(keep).transpose()?
             }
@@ -124,7 +124,8 @@ pub(super) async fn bring(
 async fn stored(shared: &Arc<Shared>, wanted: &Wanted, progress: &Arc<BlobProgress>) -> Result<Option<Landed>> {
     let (shared, wanted, progress) = (Arc::clone(shared), wanted.clone(), Arc::clone(progress));
     blocking(move || {
-        if !shared.content.has(&wanted.digest) {
+        // One that is damaged must not stand in the way of one that is whole.
+        if !shared.content.has(&wanted.digest) || !repair::blob_is_whole(&shared, &wanted.digest)? {
             return Ok(None);
         }
         progress.set_done(wanted.size);

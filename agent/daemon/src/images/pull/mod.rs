@@ -34,10 +34,10 @@ use crate::blocking::blocking;
 use crate::error::{Error, Reason, Result};
 use flight::{Flights, Ticket};
 use layer::{Landed, Wanted};
+use part::PartFile;
 use progress::BlobProgress;
 use resolve::Resolved;
 
-pub(crate) use part::PartFile;
 pub(crate) use progress::{LayerProgress, PullPhase, PullProgress};
 pub(super) use refetch::refetch;
 
@@ -325,11 +325,9 @@ async fn present(shared: &Arc<Shared>, digest: &str, names: Vec<String>, source:
     .await
 }
 
-/// Parts that no pull is at.
-pub(super) fn idle_parts(shared: &Shared) -> Result<Vec<PartFile>> {
-    let mut parts = part::list(&shared.parts)?;
-    parts.retain(|part| !shared.pulls.flights.has(&part.digest));
-    Ok(parts)
+/// All parts.
+pub(super) fn parts(shared: &Shared) -> Result<Vec<PartFile>> {
+    part::list(&shared.parts, |digest| shared.pulls.flights.has(digest))
 }
 
 /// Removes a part unless a pull is at it; returns the bytes that became free.

@@ -49,11 +49,13 @@ struct State {
 
 /// A part as it lies on the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PartFile {
+pub(in crate::images) struct PartFile {
     /// Digest of the blob.
-    pub(crate) digest: String,
+    pub(in crate::images) digest: String,
     /// Bytes that it takes up.
-    pub(crate) bytes: u64,
+    pub(in crate::images) bytes: u64,
+    /// Whether a pull is at it.
+    pub(in crate::images) active: bool,
 }
 
 /// Where the part of a blob is or would be.
@@ -61,8 +63,8 @@ fn path(directory: &Path, digest: &str) -> PathBuf {
     directory.join(digest.strip_prefix("sha256:").unwrap_or(digest))
 }
 
-/// All parts in a directory.
-pub(super) fn list(directory: &Path) -> Result<Vec<PartFile>> {
+/// All parts in a directory. `active` says at which a pull is.
+pub(super) fn list(directory: &Path, active: impl Fn(&str) -> bool) -> Result<Vec<PartFile>> {
     let failed = |error| Error::io(format!("listing {}", directory.display()), &error);
     let mut parts = Vec::new();
     for entry in fs::read_dir(directory).map_err(failed)? {
@@ -70,7 +72,7 @@ pub(super) fn list(directory: &Path) -> Result<Vec<PartFile>> {
         let digest = format!("sha256:{}", entry.file_name().to_string_lossy());
         // One that is gone meanwhile was finished.
         if let (true, Ok(metadata)) = (is_digest(&digest), entry.metadata()) {
-            parts.push(PartFile { digest, bytes: metadata.blocks() * 512 });
+            parts.push(PartFile { active: active(&digest), digest, bytes: metadata.blocks() * 512 });
         }
     }
     Ok(parts)

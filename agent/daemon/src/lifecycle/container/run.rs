@@ -79,6 +79,7 @@ impl Container {
             }
         }
         self.publish();
+        self.context.writable.ended();
         if let Some(stopping) = self.stopping.take() {
             stopping.answer(&exit);
         }

@@ -6,7 +6,8 @@ use super::config::unknown_enum;
 use super::{reference, required, time};
 use crate::error::{Error, Result};
 use crate::images::{
-    ArchiveFormat, Credentials, Image, ImageConfig, ImportOptions, PullRequest, PushRequest, Reference, WantedPlatform,
+    ArchiveFormat, Credentials, HistoryEntry, Image, ImageConfig, ImportOptions, Pruned, PullRequest, PushRequest,
+    Reference, WantedPlatform,
 };
 
 /// Most names that one import gives.
@@ -25,6 +26,36 @@ pub(crate) fn import(start: v1::ImportStart) -> Result<ImportOptions> {
         Err(_) => return Err(unknown_enum("start.format", start.format)),
     };
     Ok(ImportOptions { tags: start.tags, format, config: start.config.map(config) })
+}
+
+/// How to write an archive.
+pub(crate) fn export_format(format: i32) -> Result<ArchiveFormat> {
+    match v1::ArchiveFormat::try_from(format) {
+        Ok(v1::ArchiveFormat::Unspecified | v1::ArchiveFormat::Oci) => Ok(ArchiveFormat::Oci),
+        Ok(v1::ArchiveFormat::Docker) => Ok(ArchiveFormat::Docker),
+        Ok(v1::ArchiveFormat::RootfsTar) => Ok(ArchiveFormat::RootfsTar),
+        Err(_) => Err(unknown_enum("format", format)),
+    }
+}
+
+/// One step of an image's making.
+pub(crate) fn history(entry: HistoryEntry) -> v1::HistoryEntry {
+    let created_at = entry.created_nanos.map(time::to_timestamp);
+    let HistoryEntry { created_by, author, comment, layer, .. } = entry;
+    let (diff_id, size) = layer.map(|layer| (layer.diff_id, layer.size)).unwrap_or_default();
+    v1::HistoryEntry { created_at, created_by, author, comment, diff_id, size }
+}
+
+/// What a prune did.
+pub(crate) fn pruned(pruned: Pruned) -> v1::PruneImagesResponse {
+    let removed = pruned.removed.into_iter().map(|(digest, names)| v1::PrunedImage { digest, names });
+    let kept = pruned.kept.into_iter().map(|image| v1::KeptImage {
+        digest: image.digest,
+        names: image.names,
+        reason: image.reason,
+        bytes: image.bytes,
+    });
+    v1::PruneImagesResponse { removed: removed.collect(), kept: kept.collect(), freed_bytes: pruned.freed_bytes }
 }
 
 /// What to pull.
@@ -66,7 +97,7 @@ pub(crate) fn check(request: v1::CheckRegistryAuthRequest) -> Result<(String, Cr
 }
 
 /// Credentials of a call; `None` if it brings none.
-fn credentials(auth: Option<v1::RegistryAuth>) -> Result<Option<Credentials>> {
+pub(crate) fn credentials(auth: Option<v1::RegistryAuth>) -> Result<Option<Credentials>> {
     let Some(v1::RegistryAuth { username, password, identity_token, registry_token }) = auth else { return Ok(None) };
     if !registry_token.is_empty() {
         return Ok(Some(Credentials::Bearer(registry_token)));

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, Streaming};
 
-use super::{PROGRESS, QUEUE};
+use super::{CancelOnDrop, PROGRESS, QUEUE};
 use crate::error::{Error, Reason, Result};
 use crate::images::{Image, Images, ImportOptions, Progress};
 use crate::service::convert::{self, images as parse};
@@ -33,15 +33,22 @@ pub(super) async fn start(
     let (answers, stream) = mpsc::channel(QUEUE);
     let (images, shutdown) = (edge.images.clone(), edge.shutdown.clone());
     tokio::spawn(async move {
-        let last = tokio::select! {
-            image = import(images, options, requests, &answers) => image.map(|image| answer(
-                v1::import_image_response::Message::Image(parse::image(&image)),
-            )),
+        let imported = tokio::select! {
+            images = import(images, options, requests, &answers) => images,
             () = answers.closed() => return,
             () = shutdown.cancelled() => Err(shutting_down().into()),
         };
-        // The client may be gone; then there is no one to tell.
-        let _ = answers.send(last).await;
+        let last = match imported {
+            Ok(images) => images
+                .iter()
+                .map(|image| Ok(answer(v1::import_image_response::Message::Image(parse::image(image)))))
+                .collect(),
+            Err(status) => vec![Err(status)],
+        };
+        for message in last {
+            // The client may be gone; then there is no one to tell.
+            let _ = answers.send(message).await;
+        }
     });
     Ok(Response::new(ReceiverStream::new(stream)))
 }
@@ -52,7 +59,7 @@ async fn import(
     options: ImportOptions,
     mut requests: Streaming<v1::ImportImageRequest>,
     answers: &mpsc::Sender<Result<v1::ImportImageResponse, Status>>,
-) -> Result<Arc<Image>, Status> {
+) -> Result<Vec<Arc<Image>>, Status> {
     let progress = Arc::new(Progress::default());
     let cancelled = CancelOnDrop(Arc::new(AtomicBool::new(false)));
     let (pieces, queue) = mpsc::channel(QUEUE);
@@ -77,7 +84,7 @@ async fn import(
         }
     };
     tokio::select! {
-        image = importer => Ok(image?),
+        images = importer => Ok(images?),
         broken = feed => Err(broken),
         never = tell => never,
     }
@@ -135,15 +142,6 @@ impl Read for Pieces {
         let length = buffer.len().min(self.rest.len());
         self.rest.copy_to_slice(&mut buffer[..length]);
         Ok(length)
-    }
-}
-
-/// Tells the importer to stop once no one waits for it.
-struct CancelOnDrop(Arc<AtomicBool>);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
     }
 }
 

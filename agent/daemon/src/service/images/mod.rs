@@ -1,9 +1,13 @@
 //! ImageService: a thin handler per method, the long ones in files of their own.
 
+mod export;
 mod import;
 mod pull;
 mod push;
+mod verify;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hull_proto::v1;
@@ -16,11 +20,21 @@ use super::convert::page::Page;
 use super::convert::{images as parse, reference};
 use super::{Edge, blocking};
 use crate::error::Result;
+use crate::images::PruneOptions;
 
 /// Time between two messages of progress.
 const PROGRESS: Duration = Duration::from_millis(100);
 /// Messages that wait for a stream's reader; more of them stop the writer.
 const QUEUE: usize = 2;
+
+/// Tells the worker to stop once no one waits for it.
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
 
 #[tonic::async_trait]
 impl ImageService for Edge {
@@ -52,7 +66,11 @@ impl ImageService for Edge {
 
     async fn get_image(&self, request: Request<v1::GetImageRequest>) -> Result<Response<v1::GetImageResponse>, Status> {
         let image = self.images.get(reference("image", &request.get_ref().image)?)?;
-        Ok(Response::new(v1::GetImageResponse { image: Some(parse::image(&image)), history: Vec::new() }))
+        let rendered = parse::image(&image);
+        let images = self.images.clone();
+        let history = blocking(move || images.history(&image)).await?;
+        let history = history.into_iter().map(parse::history).collect();
+        Ok(Response::new(v1::GetImageResponse { image: Some(rendered), history }))
     }
 
     async fn remove_image(
@@ -88,17 +106,22 @@ impl ImageService for Edge {
         push::start(self, request.into_inner())
     }
 
-    async fn tag_image(&self, _: Request<v1::TagImageRequest>) -> Result<Response<v1::TagImageResponse>, Status> {
-        Err(Status::unimplemented("tag_image"))
+    async fn tag_image(&self, request: Request<v1::TagImageRequest>) -> Result<Response<v1::TagImageResponse>, Status> {
+        let v1::TagImageRequest { image, name } = request.into_inner();
+        reference("image", &image)?;
+        reference("name", &name)?;
+        let images = self.images.clone();
+        let image = blocking(move || images.tag(&image, &name)).await?;
+        Ok(Response::new(v1::TagImageResponse { image: Some(parse::image(&image)) }))
     }
 
     type ExportImageStream = ReceiverStream<Result<v1::ExportImageResponse, Status>>;
 
     async fn export_image(
         &self,
-        _: Request<v1::ExportImageRequest>,
+        request: Request<v1::ExportImageRequest>,
     ) -> Result<Response<Self::ExportImageStream>, Status> {
-        Err(Status::unimplemented("export_image"))
+        export::start(self, request.get_ref())
     }
 
     async fn commit_container(
@@ -110,18 +133,22 @@ impl ImageService for Edge {
 
     async fn prune_images(
         &self,
-        _: Request<v1::PruneImagesRequest>,
+        request: Request<v1::PruneImagesRequest>,
     ) -> Result<Response<v1::PruneImagesResponse>, Status> {
-        Err(Status::unimplemented("prune_images"))
+        let v1::PruneImagesRequest { all, dry_run } = request.into_inner();
+        let (images, containers) = (self.images.clone(), self.containers.clone());
+        let options = PruneOptions { all, dry_run };
+        let pruned = blocking(move || images.prune(options, &|digest| containers.user_of(digest))).await?;
+        Ok(Response::new(parse::pruned(pruned)))
     }
 
     type VerifyImagesStream = ReceiverStream<Result<v1::VerifyImagesResponse, Status>>;
 
     async fn verify_images(
         &self,
-        _: Request<v1::VerifyImagesRequest>,
+        request: Request<v1::VerifyImagesRequest>,
     ) -> Result<Response<Self::VerifyImagesStream>, Status> {
-        Err(Status::unimplemented("verify_images"))
+        verify::start(self, request.into_inner())
     }
 
     async fn check_registry_auth(
