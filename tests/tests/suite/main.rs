@@ -6,6 +6,7 @@ mod architecture;
 mod attach_logs;
 mod cgroups;
 mod cli;
+mod commit;
 mod exec;
 mod images;
 mod isolation_namespaces;

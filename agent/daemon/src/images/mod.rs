@@ -12,6 +12,8 @@
 
 mod ahead;
 mod catalog;
+mod changes;
+mod commit;
 mod compression;
 mod content;
 mod document;
@@ -39,6 +41,8 @@ use catalog::Catalog;
 use content::ContentStore;
 
 pub(crate) use catalog::Lease;
+pub(crate) use changes::{Change, ChangeKind, Owners, WritableLayer};
+pub(crate) use commit::{CommitOptions, Committing};
 pub(crate) use import::{ArchiveFormat, ImportOptions, Progress};
 pub(crate) use layers::LayerMounts;
 pub(crate) use record::{Image, ImageConfig};
@@ -104,6 +108,26 @@ impl Images {
     /// As [`Self::get`]; the image is not removed while the lease lives. Never blocks.
     pub(crate) fn lease(&self, reference: &str) -> Result<Lease> {
         self.shared.catalog.lease(reference)
+    }
+
+    /// Tells what a container changed, in batches, until `take` says that it wants no more. Blocks while `take` does.
+    pub(crate) fn diff(&self, layer: &WritableLayer, take: impl FnMut(Vec<Change>) -> bool) -> Result<()> {
+        changes::diff(layer, take)
+    }
+
+    /// Makes an image of the layers of `base`, which the caller leases, and what a container changed.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT`, `LIMIT_EXCEEDED`, `UNSUPPORTED_FEATURE` (a file that no layer can hold), `STORAGE_FULL`,
+    /// `DEADLINE_EXCEEDED` (cancelled), and what `committing` says.
+    pub(crate) fn commit(
+        &self,
+        base: &Image,
+        layer: &WritableLayer,
+        options: &CommitOptions,
+        committing: Committing<'_>,
+    ) -> Result<Arc<Image>> {
+        commit::commit(&self.shared, base, layer, options, committing)
     }
 
     /// The EROFS file of a layer. Never blocks.

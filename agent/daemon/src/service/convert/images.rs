@@ -5,10 +5,12 @@ use hull_proto::v1;
 use super::config::unknown_enum;
 use super::time;
 use crate::error::{Error, Result};
-use crate::images::{ArchiveFormat, Image, ImageConfig, ImportOptions};
+use crate::images::{ArchiveFormat, CommitOptions, Image, ImageConfig, ImportOptions};
 
 /// Most names that one import gives.
 const MAX_TAGS: usize = 32;
+/// Most bytes of what is written into an image's history.
+const MAX_TEXT: usize = 4096;
 
 /// How to import.
 pub(crate) fn import(start: v1::ImportStart) -> Result<ImportOptions> {
@@ -23,6 +25,22 @@ pub(crate) fn import(start: v1::ImportStart) -> Result<ImportOptions> {
         Err(_) => return Err(unknown_enum("start.format", start.format)),
     };
     Ok(ImportOptions { tags: start.tags, format, config: start.config.map(config) })
+}
+
+/// How to commit.
+pub(crate) fn commit(request: v1::CommitContainerRequest) -> Result<CommitOptions> {
+    for (field, text) in [("author", &request.author), ("comment", &request.comment)] {
+        if text.len() > MAX_TEXT {
+            return Err(Error::invalid(field, format!("is longer than {MAX_TEXT} bytes")));
+        }
+    }
+    Ok(CommitOptions {
+        name: Some(request.name).filter(|name| !name.is_empty()),
+        author: request.author,
+        comment: request.comment,
+        created_by: String::new(),
+        config: request.config.map(config).unwrap_or_default(),
+    })
 }
 
 /// One image.
