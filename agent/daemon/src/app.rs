@@ -18,7 +18,7 @@ use tonic::transport::Server;
 use tower::layer::util::{Identity, Stack};
 
 use crate::config::Config;
-use crate::error::{Error, Reason, Result};
+use crate::error::{Error, Reason, Result, causes};
 use crate::images::{Images, LayerMounts};
 use crate::lifecycle::{Containers, Context, Host, SeccompCache, UsernsRanges};
 use crate::runtime::cgroup::CgroupManager;
@@ -88,7 +88,7 @@ fn context(config: &Config) -> Result<Context> {
     let dirs = Dirs::create(&config.data_dir, &config.run_dir)?;
     let binary = ShimBinary::load(&config.shim)?;
     let store = Store::open(&config.data_dir.join("hull.redb"))?;
-    let images = Images::open(&config.data_dir, store.clone())?;
+    let images = Images::open(&config.data_dir, store.clone(), config.registries.clone())?;
     Ok(Context {
         layers: LayerMounts::new(&config.run_dir, images.clone(), binary.path())?,
         cgroups: CgroupManager::detect(&config.cgroup_parent)?,
@@ -250,16 +250,4 @@ fn notify(state: &str) {
     if let Err(error) = sent {
         tracing::warn!(%error, state, "telling the service manager failed");
     }
-}
-
-/// An error and what caused it, in one line.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut line = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        line.push_str(": ");
-        line.push_str(&error.to_string());
-        cause = error.source();
-    }
-    line
 }

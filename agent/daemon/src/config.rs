@@ -3,11 +3,13 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::Parser;
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
+use crate::images::RegistryConfig;
 
 /// Read if it exists and no other is named.
 const DEFAULT_FILE: &str = "/etc/hull/hulld.toml";
@@ -25,6 +27,9 @@ const LONGEST_SOCKET_BELOW: usize = 12 + 32 + 10;
 const MAX_FILE: u64 = 1024 * 1024;
 /// Most shims that wait for containers.
 const MAX_WARM_SHIMS: u32 = 64;
+/// Bounds of the time without a byte after which a connection to a registry counts as lost.
+const MIN_STALL_TIMEOUT: Duration = Duration::from_millis(100);
+const MAX_STALL_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// The hull node agent. Flags override the configuration file, whose keys are named like them.
 #[derive(Debug, Default, Parser)]
@@ -74,6 +79,15 @@ struct Settings {
     /// Ranges of 65536 host ids for user namespaces [default: 4096]
     #[arg(long, value_name = "N")]
     userns_count: Option<u32>,
+    /// Directory with HOST/hosts.toml: mirrors, certificates and plain http of registries [default: /etc/hull/certs.d]
+    #[arg(long, value_name = "DIR")]
+    registry_config: Option<PathBuf>,
+    /// Docker config.json with credentials of registries, for pulls and pushes that bring none [default: none]
+    #[arg(long, value_name = "FILE")]
+    registry_auth_file: Option<PathBuf>,
+    /// Time without a byte after which a connection to a registry counts as lost [default: 30s]
+    #[arg(long, value_name = "TIME")]
+    registry_stall_timeout: Option<String>,
     /// Shims that are started before a container needs them [default: 2]
     #[arg(long, value_name = "N")]
     warm_shims: Option<u32>,
@@ -137,6 +151,7 @@ pub(crate) struct Config {
     pub(crate) tls: Option<Tls>,
     pub(crate) shim: PathBuf,
     pub(crate) userns: UsernsRanges,
+    pub(crate) registries: RegistryConfig,
     pub(crate) warm_shims: u32,
     pub(crate) log_level: String,
     pub(crate) log_format: LogFormat,
@@ -186,6 +201,9 @@ impl Settings {
             shim: self.shim.or(under.shim),
             userns_base: self.userns_base.or(under.userns_base),
             userns_count: self.userns_count.or(under.userns_count),
+            registry_config: self.registry_config.or(under.registry_config),
+            registry_auth_file: self.registry_auth_file.or(under.registry_auth_file),
+            registry_stall_timeout: self.registry_stall_timeout.or(under.registry_stall_timeout),
             warm_shims: self.warm_shims.or(under.warm_shims),
             log_level: self.log_level.or(under.log_level),
             log_format: self.log_format.or(under.log_format),
@@ -221,6 +239,11 @@ fn check(settings: Settings) -> Result<Config> {
         tls,
         shim: absolute("shim", settings.shim.unwrap_or_else(default_shim))?,
         userns: userns(settings.userns_base.unwrap_or(524_288), settings.userns_count.unwrap_or(4096))?,
+        registries: registries(
+            settings.registry_config,
+            settings.registry_auth_file,
+            settings.registry_stall_timeout.as_deref(),
+        )?,
         warm_shims: match settings.warm_shims.unwrap_or(2) {
             shims if shims <= MAX_WARM_SHIMS => shims,
             _ => return Err(Error::invalid("warm-shims", format!("must be between 0 and {MAX_WARM_SHIMS}"))),
@@ -308,6 +331,26 @@ fn userns(base: u32, count: u32) -> Result<UsernsRanges> {
         return Err(Error::invalid("userns-count", "must be at least 1, and base + count * 65536 below 2^32"));
     }
     Ok(UsernsRanges { base, count })
+}
+
+fn registries(
+    hosts: Option<PathBuf>,
+    auth_file: Option<PathBuf>,
+    stall_timeout: Option<&str>,
+) -> Result<RegistryConfig> {
+    let default = RegistryConfig::default();
+    let stall_timeout = match stall_timeout.map(humantime::parse_duration).transpose() {
+        Ok(given) => given.unwrap_or(default.stall_timeout),
+        Err(error) => return Err(Error::invalid("registry-stall-timeout", error)),
+    };
+    if !(MIN_STALL_TIMEOUT..=MAX_STALL_TIMEOUT).contains(&stall_timeout) {
+        return Err(Error::invalid("registry-stall-timeout", "must be between 100ms and 1h"));
+    }
+    Ok(RegistryConfig {
+        hosts: hosts.map_or(Ok(default.hosts), |hosts| absolute("registry-config", hosts))?,
+        auth_file: auth_file.map(|file| absolute("registry-auth-file", file)).transpose()?,
+        stall_timeout,
+    })
 }
 
 fn log_level(given: Option<String>) -> Result<String> {

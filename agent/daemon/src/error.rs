@@ -28,6 +28,18 @@ pub enum Reason {
     ImageInUse,
     /// The archive is damaged, hostile or of an unknown kind.
     InvalidArchive,
+    /// The configuration of a registry on this node is wrong.
+    RegistryConfig,
+    /// The registry cannot be reached, stands still or is overloaded, also after several attempts.
+    RegistryUnavailable,
+    /// The registry does not know who asks, or does not take the credentials.
+    RegistryUnauthenticated,
+    /// The registry knows who asks and does not let them do this.
+    RegistryDenied,
+    /// The registry refused, or answered what makes no sense.
+    RegistryError,
+    /// What the registry sent is not what its digest says.
+    BlobDamaged,
     /// A bound of the agent was reached.
     LimitExceeded,
     /// The store's file system is full.
@@ -151,3 +163,15 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// An error and what caused it, in one line.
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        line.push_str(": ");
+        line.push_str(&error.to_string());
+        cause = error.source();
+    }
+    line
+}

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod app;
+mod blocking;
 mod config;
 mod error;
 mod images;

@@ -26,6 +26,8 @@ fn defaults() {
     assert_eq!(config.socket_mode, SocketMode(0o660));
     assert_eq!(config.userns, UsernsRanges { base: 524_288, count: 4096 });
     assert_eq!(config.warm_shims, 2);
+    assert_eq!(config.registries, RegistryConfig::default());
+    assert_eq!(config.registries.stall_timeout, Duration::from_secs(30));
     assert_eq!(config.tls, None);
 }
 
@@ -77,6 +79,10 @@ fn wrong_values_are_named() {
         (["--data-dir", "/a/../b"], "data-dir: "),
         (["--data-dir", "/run/hull/"], "run-dir: "),
         (["--cgroup-parent", "/"], "cgroup-parent: "),
+        (["--registry-config", "certs.d"], "registry-config: "),
+        (["--registry-auth-file", "config.json"], "registry-auth-file: "),
+        (["--registry-stall-timeout", "1"], "registry-stall-timeout: "),
+        (["--registry-stall-timeout", "1ms"], "registry-stall-timeout: "),
         (["--cgroup-parent", "hull"], "cgroup-parent: "),
         (["--listen", "127.0.0.1:1"], "listen: "),
         (["--listen", "tcp://localhost:1"], "listen: "),

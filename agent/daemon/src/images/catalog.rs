@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::record::Image;
+use super::record::{Image, Layer};
 use super::reference::{Reference, is_digest};
 use crate::error::{Error, Reason, Result};
 
@@ -131,6 +131,13 @@ impl Catalog {
         Ok(())
     }
 
+    /// What is known of the layer that an image has made of this blob, if it is of this diff id.
+    pub(super) fn layer_of(&self, blob: &str, diff_id: &str) -> Option<Layer> {
+        let state = self.state();
+        let mut layers = state.images.values().flat_map(|image| image.layers.iter().zip(image.blobs.iter().skip(2)));
+        layers.find(|(layer, digest)| layer.diff_id == diff_id && *digest == blob).map(|(layer, _)| layer.clone())
+    }
+
     /// Digests of blobs and diff ids that images or imports in flight need.
     pub(super) fn needed(&self) -> BTreeSet<String> {
         let state = self.state();
@@ -143,8 +150,8 @@ impl Catalog {
 
 impl State {
     fn find(&self, reference: &str) -> Result<(Arc<Image>, Option<String>)> {
-        if let Some(image) = self.images.get(reference) {
-            return Ok((Arc::clone(image), None));
+        if let Some(image) = self.find_digest(reference) {
+            return Ok((image, None));
         }
         if is_digest(reference) {
             return Err(not_found(reference));
@@ -170,10 +177,19 @@ impl State {
         parsed.and_then(|parsed| Err(not_found(&parsed.to_string())))
     }
 
+    /// The image of a manifest, or the newest one that was chosen from an index.
+    fn find_digest(&self, digest: &str) -> Option<Arc<Image>> {
+        let chosen = || {
+            let chosen = self.images.values().filter(|image| image.has_digest(digest));
+            chosen.max_by_key(|image| image.imported_at)
+        };
+        self.images.get(digest).or_else(chosen).cloned()
+    }
+
     fn find_parsed(&self, parsed: &Reference) -> Option<(Arc<Image>, Option<String>)> {
         // With a digest, the digest says which image; the tag beside it is only for people.
         if let Some(digest) = parsed.digest() {
-            return self.images.get(digest).map(|image| (Arc::clone(image), None));
+            return self.find_digest(digest).map(|image| (image, None));
         }
         let name = parsed.to_string();
         let image = self.images.get(self.names.get(&name)?)?;
@@ -190,5 +206,5 @@ fn hex_prefix(text: &str) -> Option<&str> {
 }
 
 fn not_found(reference: &str) -> Error {
-    Error::new(Reason::ImageNotFound, format!("no image {reference}")).hint("import it first")
+    Error::new(Reason::ImageNotFound, format!("no image {reference}")).hint("pull or import it first")
 }

@@ -21,8 +21,7 @@ use super::compression::Compression;
 use super::content::{BlobWriter, ScratchBlob};
 use super::document::{ConfigDocument, Descriptor, Document, parse_manifest};
 use super::import::{self, CONFIG_TYPE, Progress, Unpacked, UnpackedLayer, layer_type};
-use super::layer::Converted;
-use super::limits::{LAYERS_MAX, read_json};
+use super::limits::LAYERS_MAX;
 use super::record::{Image, ImageConfig};
 use super::{Shared, install};
 use crate::error::{Error, Reason, Result};
@@ -91,7 +90,7 @@ struct Base {
 
 impl Base {
     fn read(shared: &Shared, image: &Image) -> Result<Self> {
-        let read = |digest: &str| read_json(digest, shared.content.read(digest)?);
+        let read = |digest: &str| shared.content.read_document(digest);
         let damaged = || Error::new(Reason::Internal, format!("the manifest of the image {} is none", image.digest));
         let Document::Manifest { config, mut layers } = parse_manifest("the manifest", &read(&image.digest)?)? else {
             return Err(damaged());
@@ -110,6 +109,7 @@ fn oci_type(media_type: &str) -> &str {
     match media_type {
         "application/vnd.docker.image.rootfs.diff.tar" => layer_type(Compression::None),
         "application/vnd.docker.image.rootfs.diff.tar.gzip" => layer_type(Compression::Gzip),
+        "application/vnd.docker.image.rootfs.diff.tar.zstd" => layer_type(Compression::Zstd),
         other => other,
     }
 }
@@ -140,9 +140,9 @@ fn write_layer(
         (Err(error), Ok(_)) => Err(error),
         (Err(error), Err(_)) if error.errno != Some(Errno::EPIPE) => Err(error),
         (_, Err(error)) => Err(error),
-        (Ok(()), Ok(((file, Converted { diff_id, size, .. }), blob))) => {
-            let digest = blob.digest.clone();
-            Ok((UnpackedLayer { digest, diff_id, blob: None, converted: Some((file, size)) }, blob))
+        (Ok(()), Ok(((file, converted), blob))) => {
+            let (digest, diff_id) = (blob.digest.clone(), converted.diff_id.clone());
+            Ok((UnpackedLayer { digest, diff_id, blob: None, converted: Some((file, converted)) }, blob))
         }
     }
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
 
 use super::limits::read_json;
 use super::reference::is_digest;
@@ -20,8 +20,8 @@ use crate::error::{Error, Reason, Result};
 /// The name of an image in an index (OCI image spec, annotations; containerd's holds the whole name).
 pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 pub(super) const IMAGE_NAME: &str = "io.containerd.image.name";
-pub(super) const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
-const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
+pub(super) const MANIFEST_TYPE: &str = super::media::OCI_MANIFEST;
+const INDEX_TYPE: &str = super::media::OCI_INDEX;
 const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// The store and its scratch directory, which are on one file system.
@@ -91,6 +91,16 @@ impl ContentStore {
         File::open(&path).map_err(|error| Error::io(format!("opening the blob {}", path.display()), &error))
     }
 
+    /// Reads a small blob: a manifest or config.
+    pub(super) fn read_document(&self, digest: &str) -> Result<Vec<u8>> {
+        read_json(digest, self.read(digest)?)
+    }
+
+    /// Whether a blob is there.
+    pub(super) fn has(&self, digest: &str) -> bool {
+        self.path(digest).exists()
+    }
+
     /// Digests of all blobs.
     pub(super) fn list(&self) -> Result<Vec<String>> {
         let directory = self.root.join("blobs/sha256");
@@ -130,16 +140,16 @@ impl ContentStore {
         sync_directory(&self.root.join("blobs/sha256"))
     }
 
-    /// Replaces index.json by these manifests: digest and names of each.
-    pub(super) fn write_index<'a>(&self, images: impl Iterator<Item = (&'a str, &'a [String])>) -> Result<()> {
+    /// Replaces index.json by these manifests: digest, media type and names of each.
+    pub(super) fn write_index<'a>(&self, images: impl Iterator<Item = (&'a str, &'a str, &'a [String])>) -> Result<()> {
         let mut manifests = Vec::new();
-        for (digest, names) in images {
+        for (digest, media_type, names) in images {
             let path = self.path(digest);
             let size = fs::metadata(&path).map_err(|error| Error::io(format!("reading {}", path.display()), &error))?;
             let mut entry = |name: Option<&String>| {
                 let annotations = name.map(|name| [REF_NAME, IMAGE_NAME].map(|key| (key.to_owned(), name.clone())));
                 manifests.push(IndexEntry {
-                    media_type: MANIFEST_TYPE.to_owned(),
+                    media_type: media_type.to_owned(),
                     digest: digest.to_owned(),
                     size: size.len(),
                     annotations: annotations.into_iter().flatten().collect(),
@@ -200,6 +210,15 @@ impl BlobWriter {
 }
 
 impl ScratchBlob {
+    /// A whole blob that lies elsewhere on the file system, and stays there when this is dropped.
+    pub(super) fn at(path: &Path, digest: &str, size: u64) -> Result<Self> {
+        let failed = |error| Error::io(format!("opening {}", path.display()), &error);
+        let file = File::open(path).map_err(failed)?;
+        let mut path = TempPath::try_from_path(path).map_err(failed)?;
+        path.disable_cleanup(true);
+        Ok(Self { digest: digest.to_owned(), size, file: NamedTempFile::from_parts(file, path) })
+    }
+
     /// Opens it for reading from its start.
     pub(super) fn read(&self) -> Result<File> {
         self.file.reopen().map_err(|error| Error::io("opening a blob", &error))

@@ -4,6 +4,7 @@
 //! in case only (Go's reader takes it for the known one), a manifest that is an index as well (GHSA-5j5w-g665-5m35).
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::SystemTime;
 
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -56,6 +57,15 @@ pub(super) struct Descriptor {
 pub(super) struct Platform {
     pub(super) architecture: String,
     pub(super) os: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) variant: Option<String>,
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        self.variant.iter().try_for_each(|variant| write!(f, "/{variant}"))
+    }
 }
 
 /// An image's config.
@@ -149,6 +159,12 @@ pub(super) fn parse_manifest(what: &str, bytes: &[u8]) -> Result<Document> {
         return Err(refused(what, &format!("{:?} is no SHA-256 digest", other.digest)));
     }
     Ok(document)
+}
+
+/// The media type that a manifest or index says it has.
+pub(super) fn media_type(manifest: &[u8]) -> Result<Option<String>> {
+    let read: ManifestOrIndex = parse("the manifest", manifest)?;
+    Ok(read.media_type)
 }
 
 /// Encodes a manifest of hull's own making.

@@ -9,21 +9,24 @@ use std::time::SystemTime;
 
 use super::catalog::Catalog;
 use super::content::ContentStore;
-use super::document::{ConfigDocument, Document, parse_manifest};
+use super::document::{ConfigDocument, Document, media_type, parse_manifest};
 use super::import::Progress;
 use super::install::{convert_blob, record_image};
-use super::limits::read_json;
+use super::media::OCI_MANIFEST;
+use super::pull::Pulls;
 use super::record::{Image, Layer, Record};
 use super::{Shared, remove};
 use crate::error::{Error, Reason, Result};
 use crate::store::{Store, Table};
 
-pub(super) fn open(root: &Path, store: Store) -> Result<Shared> {
+pub(super) fn open(root: &Path, store: Store, pulls: Pulls) -> Result<Shared> {
     let scratch = directory(root.join("tmp"))?;
     let layers = directory(root.join("layers"))?;
+    let parts = directory(root.join("parts"))?;
     empty(&scratch)?;
     let content = ContentStore::open(root.join("content"), scratch.clone())?;
-    let shared = Shared { layers, scratch, content, store, catalog: Catalog::default(), changes: Mutex::new(()) };
+    let shared =
+        Shared { layers, scratch, parts, content, store, catalog: Catalog::default(), pulls, changes: Mutex::new(()) };
     let records = records(&shared.store)?;
     let whole = if records.is_empty() { rebuild(&shared) } else { load(&shared, records) };
     if whole {
@@ -100,6 +103,7 @@ fn heal(shared: &Shared, diff_id: &str, expected: Option<u64>, blob: &str) -> Re
     tracing::warn!(layer = diff_id, "a layer's file is missing; converting it anew");
     let never = AtomicBool::new(false);
     convert_blob(shared, shared.content.read(blob)?, diff_id, &Progress::default(), [&never, &never])
+        .map(|layer| layer.size)
 }
 
 /// Reads the images of the content store's index, which is all there is if the database was lost.
@@ -134,11 +138,11 @@ fn rebuild(shared: &Shared) -> bool {
 }
 
 fn rebuild_image(shared: &Shared, digest: &str) -> Result<Record> {
-    let read = |digest: &str| read_json(digest, shared.content.read(digest)?);
-    let Document::Manifest { config, layers: descriptors } = parse_manifest("the manifest", &read(digest)?)? else {
+    let manifest = shared.content.read_document(digest)?;
+    let Document::Manifest { config, layers: descriptors } = parse_manifest("the manifest", &manifest)? else {
         return Err(Error::new(Reason::InvalidArchive, "the manifest is an index"));
     };
-    let mut document = ConfigDocument::parse(&read(&config.digest)?, descriptors.len())?;
+    let mut document = ConfigDocument::parse(&shared.content.read_document(&config.digest)?, descriptors.len())?;
     let mut layers = Vec::new();
     for (diff_id, descriptor) in document.rootfs.diff_ids.iter().zip(&descriptors) {
         let size = heal(shared, diff_id, None, &descriptor.digest)?;
@@ -154,5 +158,7 @@ fn rebuild_image(shared: &Shared, digest: &str) -> Result<Record> {
         os: document.os,
         layers,
         blobs,
+        media_type: media_type(&manifest)?.unwrap_or_else(|| OCI_MANIFEST.to_owned()),
+        sources: Vec::new(),
     })
 }

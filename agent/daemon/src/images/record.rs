@@ -5,6 +5,9 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use super::media::OCI_MANIFEST;
+use super::reference::Reference;
+
 /// One image: a manifest whose layers are ready to be mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Image {
@@ -33,6 +36,25 @@ pub(crate) struct Record {
     pub(crate) layers: Vec<Layer>,
     /// Digests of the blobs in the content store: manifest, config, layers.
     pub(crate) blobs: Vec<String>,
+    /// Media type of the manifest.
+    #[serde(default = "oci_manifest")]
+    pub(crate) media_type: String,
+    /// Where it was pulled from.
+    #[serde(default)]
+    pub(crate) sources: Vec<Source>,
+}
+
+/// A place that an image was pulled from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Source {
+    /// Registry and repository, "docker.io/library/alpine".
+    pub(crate) repository: String,
+    /// Digest of the index that it was chosen from; it names the image, too.
+    pub(crate) index: Option<String>,
+}
+
+fn oci_manifest() -> String {
+    OCI_MANIFEST.to_owned()
 }
 
 /// A layer as it is kept for mounting.
@@ -77,6 +99,24 @@ impl Image {
     /// When it came to this node, in nanoseconds since the epoch.
     pub(crate) fn imported_nanos(&self) -> u64 {
         nanos(self.record.imported_at)
+    }
+
+    /// Repositories that should have it: those that it was pulled from, then those of its names.
+    pub(super) fn repositories(&self) -> Vec<String> {
+        let pulled = self.record.sources.iter().map(|source| source.repository.clone());
+        let named = self.names.iter().filter_map(|name| Reference::parse(name).ok());
+        let mut repositories = Vec::new();
+        for repository in pulled.chain(named.map(|name| name.repository())) {
+            if !repositories.contains(&repository) {
+                repositories.push(repository);
+            }
+        }
+        repositories
+    }
+
+    /// Whether it is named by this digest: of its manifest, or of an index that it was chosen from.
+    pub(super) fn has_digest(&self, digest: &str) -> bool {
+        self.digest == digest || self.record.sources.iter().any(|source| source.index.as_deref() == Some(digest))
     }
 
     /// Bytes of its layers as kept for mounting.

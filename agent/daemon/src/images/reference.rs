@@ -72,6 +72,31 @@ impl Reference {
         Ok(Self { domain, path, tag, digest })
     }
 
+    /// The registry, "docker.io" or "host:port".
+    pub(crate) fn domain(&self) -> &str {
+        &self.domain
+    }
+
+    /// The repository's name there, "library/alpine".
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Registry and repository.
+    pub(crate) fn repository(&self) -> String {
+        format!("{}/{}", self.domain, self.path)
+    }
+
+    /// The tag, by default "latest" where there is no digest.
+    pub(crate) fn tag(&self) -> Option<&str> {
+        self.tag.as_deref()
+    }
+
+    /// The name that an image has by it: none if a digest pins it.
+    pub(crate) fn name(&self) -> Option<String> {
+        self.digest.is_none().then(|| self.to_string())
+    }
+
     /// The digest that it pins.
     pub(crate) fn digest(&self) -> Option<&str> {
         self.digest.as_deref()

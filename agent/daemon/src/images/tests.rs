@@ -60,7 +60,7 @@ impl Fixture {
 }
 
 fn open(dir: &Path) -> Images {
-    Images::open(dir, Store::open(&dir.join("hull.redb")).unwrap()).unwrap()
+    Images::open(dir, Store::open(&dir.join("hull.redb")).unwrap(), RegistryConfig::default()).unwrap()
 }
 
 fn run(program: &str, arguments: &[&str]) {

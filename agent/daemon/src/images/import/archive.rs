@@ -11,22 +11,11 @@ use crate::images::document::{
     ConfigDocument, Descriptor, DockerManifest, Document, host_architecture, manifest, parse, parse_manifest,
 };
 use crate::images::limits::{ARCHIVE_ENTRIES_MAX, LAYERS_MAX, read_error, read_json};
+use crate::images::media::check_archived_layer;
 use crate::images::tar::{Kind, TarReader, shown};
 
 /// Indexes within indexes that are followed.
 const INDEX_DEPTH_MAX: usize = 4;
-/// Layer types that are tars; how they are compressed shows in their first bytes.
-const LAYER_TYPES: [&str; 8] = [
-    "application/vnd.oci.image.layer.v1.tar",
-    "application/vnd.oci.image.layer.v1.tar+gzip",
-    "application/vnd.oci.image.layer.v1.tar+zstd",
-    "application/vnd.oci.image.layer.nondistributable.v1.tar",
-    "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
-    "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
-    "application/vnd.docker.image.rootfs.diff.tar",
-    "application/vnd.docker.image.rootfs.diff.tar.gzip",
-];
-
 /// Files of an archive, in the scratch directory.
 #[derive(Debug, Default)]
 pub(super) struct Files {
@@ -172,10 +161,7 @@ pub(super) fn oci(mut files: Files, mut given: Vec<String>) -> Result<Unpacked> 
         return Err(damaged("the manifest is an index"));
     };
     let document = ConfigDocument::parse(&files.blob(&config)?, layers.len())?;
-    if let Some(layer) = layers.iter().find(|layer| !LAYER_TYPES.contains(&layer.media_type.as_str())) {
-        let line = format!("layers of type {:?} are not supported", layer.media_type);
-        return Err(Error::new(Reason::UnsupportedFeature, line));
-    }
+    layers.iter().try_for_each(|layer| check_archived_layer(&layer.media_type))?;
     let paths = layers.iter().map(|layer| blob_path(&layer.digest));
     let layers = files.layers(paths.zip(document.rootfs.diff_ids.clone()))?;
     let mut blob = |descriptor: &Descriptor| {

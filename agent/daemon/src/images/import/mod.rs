@@ -83,7 +83,7 @@ pub(super) struct UnpackedLayer {
     /// `None` if an earlier layer has the same blob.
     pub(super) blob: Option<ScratchBlob>,
     /// Its EROFS file, if it was converted while it was read.
-    pub(super) converted: Option<(tempfile::NamedTempFile, u64)>,
+    pub(super) converted: Option<(tempfile::NamedTempFile, Converted)>,
 }
 
 /// Reads an archive to its end.
@@ -174,12 +174,12 @@ fn rootfs(
     let manifest = super::document::manifest(&Descriptor::new(CONFIG_TYPE, &config), &[layer])?;
     let manifest = store.write(&manifest)?;
     let digest = blob.digest.clone();
-    let converted_file = Some((file, converted.size));
-    let layer = UnpackedLayer { digest, diff_id: converted.diff_id, blob: Some(blob), converted: converted_file };
+    let diff_id = converted.diff_id.clone();
+    let layer = UnpackedLayer { digest, diff_id, blob: Some(blob), converted: Some((file, converted)) };
     Ok(Unpacked { manifest, config, document, layers: vec![layer], names })
 }
 
-pub(super) const CONFIG_TYPE: &str = "application/vnd.oci.image.config.v1+json";
+pub(super) const CONFIG_TYPE: &str = super::media::OCI_CONFIG;
 
 /// Media type of a layer's blob.
 pub(super) const fn layer_type(compression: Compression) -> &'static str {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::*;
 use crate::error::Reason;
 use crate::images::testing::Tar;
-use crate::images::{Image, Images};
+use crate::images::{Image, Images, RegistryConfig};
 use crate::store::Store;
 
 fn sha256(bytes: &[u8]) -> String {
@@ -16,7 +16,8 @@ fn sha256(bytes: &[u8]) -> String {
 
 fn import(archive: &[u8]) -> Result<Arc<Image>> {
     let dir = tempfile::tempdir().unwrap();
-    let images = Images::open(dir.path(), Store::open(&dir.path().join("x.redb")).unwrap()).unwrap();
+    let images =
+        Images::open(dir.path(), Store::open(&dir.path().join("x.redb")).unwrap(), RegistryConfig::default()).unwrap();
     let imported = images.import(&ImportOptions::default(), archive, &Progress::default(), &AtomicBool::new(false));
     if imported.is_err() {
         for folder in ["tmp", "layers", "content/blobs/sha256"] {

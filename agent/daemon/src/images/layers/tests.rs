@@ -17,7 +17,7 @@ struct Fixture {
 fn fixture() -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("hull.redb")).unwrap();
-    let images = Images::open(dir.path(), store).unwrap();
+    let images = Images::open(dir.path(), store, RegistryConfig::default()).unwrap();
     fs::create_dir(dir.path().join("tree")).unwrap();
     fs::write(dir.path().join("tree/file"), "content").unwrap();
     let tar = Command::new("tar").args(["-C", dir.path().join("tree").to_str().unwrap(), "-cf", "-", "."]).output();

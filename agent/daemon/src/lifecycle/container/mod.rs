@@ -19,6 +19,7 @@ use super::context::Context;
 use super::index::Index;
 use super::record::{Exit, Record, StepTime, View};
 use super::state::{State, require};
+pub(crate) use crate::blocking::blocking;
 use crate::error::{Error, Reason, Result};
 use crate::images::Image;
 use crate::runtime::shim::ShimClient;
@@ -242,11 +243,4 @@ fn make_view(context: &Context, record: &Record, steps: &Arc<[StepTime]>, exits:
         generation: record.generation,
         exits,
     }
-}
-
-/// Runs blocking kernel work off the async workers.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| Error::new(Reason::Internal, format!("a worker failed: {error}")))?
 }

@@ -3,9 +3,12 @@
 use hull_proto::v1;
 
 use super::config::unknown_enum;
-use super::time;
+use super::{reference, required, time};
 use crate::error::{Error, Result};
-use crate::images::{ArchiveFormat, CommitOptions, Image, ImageConfig, ImportOptions};
+use crate::images::{
+    ArchiveFormat, CommitOptions, Credentials, Image, ImageConfig, ImportOptions, PullRequest, PushRequest, Reference,
+    WantedPlatform,
+};
 
 /// Most names that one import gives.
 const MAX_TAGS: usize = 32;
@@ -41,6 +44,61 @@ pub(crate) fn commit(request: v1::CommitContainerRequest) -> Result<CommitOption
         created_by: String::new(),
         config: request.config.map(config).unwrap_or_default(),
     })
+}
+
+/// What to pull.
+pub(crate) fn pull(request: v1::PullImageRequest) -> Result<PullRequest> {
+    let platform = match request.platform.as_str() {
+        "" => WantedPlatform::default(),
+        platform => WantedPlatform::parse(platform)?,
+    };
+    Ok(PullRequest {
+        reference: Reference::parse(reference("image", &request.image)?)?,
+        platform,
+        credentials: credentials(request.auth)?,
+    })
+}
+
+/// What to push.
+pub(crate) fn push(request: v1::PushImageRequest) -> Result<PushRequest> {
+    let image = reference("image", &request.image)?.to_owned();
+    let destination = match request.destination.as_str() {
+        "" => None,
+        destination => Some(Reference::parse(destination)?),
+    };
+    if destination.as_ref().is_some_and(|destination| destination.digest().is_some()) {
+        return Err(Error::invalid("destination", "is a name without a digest"));
+    }
+    Ok(PushRequest { image, destination, credentials: credentials(request.auth)? })
+}
+
+/// A registry and the credentials to try there.
+pub(crate) fn check(request: v1::CheckRegistryAuthRequest) -> Result<(String, Credentials)> {
+    let registry = if request.registry.is_empty() { "docker.io" } else { &request.registry };
+    // A host is what a name can begin with, and nothing else.
+    let parsed = Reference::parse(&format!("{registry}/x/x"));
+    let registry = match parsed {
+        Ok(parsed) if parsed.path() == "x/x" => parsed.domain().to_owned(),
+        _ => return Err(Error::invalid("registry", format_args!("{registry:?} is not host[:port]"))),
+    };
+    Ok((registry, required("auth", credentials(request.auth)?)?))
+}
+
+/// Credentials of a call; `None` if it brings none.
+fn credentials(auth: Option<v1::RegistryAuth>) -> Result<Option<Credentials>> {
+    let Some(v1::RegistryAuth { username, password, identity_token, registry_token }) = auth else { return Ok(None) };
+    if !registry_token.is_empty() {
+        return Ok(Some(Credentials::Bearer(registry_token)));
+    }
+    if !identity_token.is_empty() {
+        return Ok(Some(Credentials::Identity(identity_token)));
+    }
+    match (username.is_empty(), password.is_empty()) {
+        (true, true) => Ok(None),
+        (true, false) => Err(Error::invalid("auth.username", "is required with a password")),
+        (false, _) if username.contains(':') => Err(Error::invalid("auth.username", "cannot hold a colon")),
+        (false, _) => Ok(Some(Credentials::Password { username, password })),
+    }
 }
 
 /// One image.

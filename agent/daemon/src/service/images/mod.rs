@@ -2,6 +2,8 @@
 
 mod commit;
 mod import;
+mod pull;
+mod push;
 
 use std::time::Duration;
 
@@ -71,14 +73,20 @@ impl ImageService for Edge {
 
     type PullImageStream = ReceiverStream<Result<v1::PullImageResponse, Status>>;
 
-    async fn pull_image(&self, _: Request<v1::PullImageRequest>) -> Result<Response<Self::PullImageStream>, Status> {
-        Err(Status::unimplemented("pull_image"))
+    async fn pull_image(
+        &self,
+        request: Request<v1::PullImageRequest>,
+    ) -> Result<Response<Self::PullImageStream>, Status> {
+        pull::start(self, request.into_inner())
     }
 
     type PushImageStream = ReceiverStream<Result<v1::PushImageResponse, Status>>;
 
-    async fn push_image(&self, _: Request<v1::PushImageRequest>) -> Result<Response<Self::PushImageStream>, Status> {
-        Err(Status::unimplemented("push_image"))
+    async fn push_image(
+        &self,
+        request: Request<v1::PushImageRequest>,
+    ) -> Result<Response<Self::PushImageStream>, Status> {
+        push::start(self, request.into_inner())
     }
 
     async fn tag_image(&self, _: Request<v1::TagImageRequest>) -> Result<Response<v1::TagImageResponse>, Status> {
@@ -119,9 +127,11 @@ impl ImageService for Edge {
 
     async fn check_registry_auth(
         &self,
-        _: Request<v1::CheckRegistryAuthRequest>,
+        request: Request<v1::CheckRegistryAuthRequest>,
     ) -> Result<Response<v1::CheckRegistryAuthResponse>, Status> {
-        Err(Status::unimplemented("check_registry_auth"))
+        let (registry, credentials) = parse::check(request.into_inner())?;
+        let identity_token = self.images.check_credentials(&registry, credentials).await?.unwrap_or_default();
+        Ok(Response::new(v1::CheckRegistryAuthResponse { identity_token }))
     }
 }
 
