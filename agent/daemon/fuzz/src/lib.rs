@@ -12,4 +12,4 @@ mod error;
 mod images;
 pub mod made;
 
-pub use images::{document, layer, reference, tar};
+pub use images::targets::*;

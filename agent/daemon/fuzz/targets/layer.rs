@@ -2,5 +2,5 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    hull_fuzz::layer(&hull_fuzz::made::repaired(data));
+    hull_fuzz::convert(&hull_fuzz::made::repaired(data));
 });

@@ -2,5 +2,5 @@
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|entries: Vec<hull_fuzz::made::Made>| {
-    hull_fuzz::layer(&hull_fuzz::made::tar(&entries));
+    hull_fuzz::convert(&hull_fuzz::made::tar(&entries));
 });
