@@ -14,5 +14,6 @@ mod isolation_process;
 mod isolation_rootfs;
 mod lifecycle;
 mod node;
+mod pull;
 mod restart;
 mod tls;
