@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::AtomicBool;
 
-use super::super::{ImportOptions, Progress};
+use super::super::{ImportOptions, Progress, RegistryConfig};
 use super::*;
 use crate::store::Store;
 
