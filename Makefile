@@ -1,6 +1,6 @@
 # The one door to every chore. Debian packages and tools that are missing are installed by `deps` (as root).
 
-.PHONY: help deps build shim demo test test-vm bench lint doc clean
+.PHONY: help deps build shim demo test test-vm fuzz bench lint doc clean
 .DEFAULT_GOAL := help
 
 CARGO ?= cargo
@@ -38,6 +38,10 @@ test: deps build ## Run every test on this machine's kernel
 test-vm: build ## Run the black-box suite in a virtual machine with Debian's kernel and pure cgroup v2
 	@tests/scripts/deps vm
 	tests/scripts/test-vm
+
+fuzz: ## Run the fuzz targets, FUZZ_SECONDS (10) each
+	@tests/scripts/deps build
+	tests/scripts/fuzz
 
 bench: build ## Measure hull beside its peers; tables, and samples in target/bench
 	@tests/scripts/deps bench

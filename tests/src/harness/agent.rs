@@ -27,6 +27,8 @@ pub struct AgentOptions {
     pub data_dir: Option<PathBuf>,
     /// Its network namespace is this one, where others live, too.
     pub network: Option<Arc<Network>>,
+    /// Its directory is made in this one, which is on the file system that it is to use. Default: /tmp.
+    pub below: Option<PathBuf>,
 }
 
 /// A running agent. When it is dropped it must leave nothing behind.
@@ -58,7 +60,8 @@ impl Agent {
     /// If it does not.
     pub fn start(options: AgentOptions) -> Self {
         let name = format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        let dir = Path::new("/tmp").join(format!("hull-test-{name}"));
+        let below = options.below.as_deref().unwrap_or(Path::new("/tmp"));
+        let dir = below.join(format!("hull-test-{name}"));
         fs::create_dir(&dir).expect("creating the agent's directory");
         let cgroup = format!("/hull-test-{name}");
         let agent = Self { dir, cgroup, options, state: Mutex::default() };

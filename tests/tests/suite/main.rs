@@ -6,6 +6,7 @@ mod architecture;
 mod attach_logs;
 mod cgroups;
 mod cli;
+mod commit;
 mod disk;
 mod exec;
 mod image_crash;

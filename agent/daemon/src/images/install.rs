@@ -118,7 +118,7 @@ pub(super) fn record_image(shared: &Shared, digest: String, names: Vec<String>, 
     only(record_images(shared, vec![Prepared { digest, names, record }])?)
 }
 
-fn only(mut images: Vec<Arc<Image>>) -> Result<Arc<Image>> {
+pub(super) fn only(mut images: Vec<Arc<Image>>) -> Result<Arc<Image>> {
     images.pop().ok_or_else(|| Error::new(Reason::Internal, "an image was recorded but not shown"))
 }
 

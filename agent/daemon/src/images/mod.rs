@@ -14,6 +14,8 @@
 
 mod ahead;
 mod catalog;
+mod changes;
+mod commit;
 mod compression;
 mod content;
 mod document;
@@ -64,6 +66,8 @@ use registry::Registries;
 use remove::UserOf;
 
 pub(crate) use catalog::Lease;
+pub(crate) use changes::{Change, ChangeKind, Owners, WritableLayer};
+pub(crate) use commit::{CommitOptions, Committing};
 pub(crate) use export::Export;
 pub(crate) use history::HistoryEntry;
 pub(crate) use import::{ArchiveFormat, ImportOptions, Progress};
@@ -258,6 +262,26 @@ impl Images {
     /// After a mount that failed: makes a layer's file anew if it is damaged; returns whether it was.
     pub(crate) fn mend(&self, diff_id: &str) -> Result<bool> {
         repair::mend(&self.shared, diff_id)
+    }
+
+    /// Tells what a container changed, in batches, until `take` says that it wants no more. Blocks while `take` does.
+    pub(crate) fn diff(&self, layer: &WritableLayer, take: impl FnMut(Vec<Change>) -> bool) -> Result<()> {
+        changes::diff(layer, take)
+    }
+
+    /// Makes an image of the layers of `base`, which the caller leases, and what a container changed.
+    ///
+    /// # Errors
+    /// `INVALID_ARGUMENT`, `LIMIT_EXCEEDED`, `UNSUPPORTED_FEATURE` (a file that no layer can hold), `STORAGE_FULL`,
+    /// `DEADLINE_EXCEEDED` (cancelled), and what `committing` says.
+    pub(crate) fn commit(
+        &self,
+        base: &Image,
+        layer: &WritableLayer,
+        options: &CommitOptions,
+        committing: Committing<'_>,
+    ) -> Result<Arc<Image>> {
+        commit::commit(&self.shared, base, layer, options, committing)
     }
 
     /// The EROFS file of a layer. Never blocks.

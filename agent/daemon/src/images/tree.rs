@@ -16,8 +16,8 @@ use super::limits::{DEPTH_MAX, METADATA_MAX, NAME_MAX, PATH_MAX, SYMLINK_MAX, XA
 use super::tar::{Time, Xattr, invalid, shown};
 use crate::error::{Error, Reason, Result};
 
-const WHITEOUT: &[u8] = b".wh.";
-const WHITEOUT_OPAQUE: &[u8] = b".wh..wh..opq";
+pub(super) const WHITEOUT: &[u8] = b".wh.";
+pub(super) const WHITEOUT_OPAQUE: &[u8] = b".wh..wh..opq";
 const WHITEOUT_META: &[u8] = b".wh..wh.";
 const OPAQUE_XATTR: &[u8] = b"trusted.overlay.opaque";
 /// Symbolic links followed for one name (MAXSYMLINKS of Linux).

@@ -1,6 +1,7 @@
 //! What a container is and what it may do next.
 
 mod assemble;
+mod changes;
 pub(crate) mod config;
 mod container;
 mod containers;

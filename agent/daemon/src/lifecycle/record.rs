@@ -87,6 +87,9 @@ pub(crate) struct Record {
     pub(crate) pid: i32,
     /// Host id of the container's root, where it has a user namespace.
     pub(crate) userns_base: Option<u32>,
+    /// Whether it was frozen for a commit alone: an agent that comes back thaws it.
+    #[serde(default)]
+    pub(crate) stands_still: bool,
     /// The boot in which it last ran: none of its processes survives into another.
     pub(crate) boot_id: String,
     pub(crate) generation: u64,
@@ -132,6 +135,7 @@ impl Record {
             state: State::Created,
             pid: 0,
             userns_base,
+            stands_still: false,
             boot_id: String::new(),
             generation: 1,
         }

@@ -157,12 +157,17 @@ impl Containers {
 
     async fn adopt(&self, record: &mut Record, client: Arc<ShimClient>, pid: i32) -> Result<Restored> {
         let (context, digest, id) = (Arc::clone(&self.context), record.image_digest.clone(), record.id.clone());
+        // The commit that it stood still for ended with the agent.
+        let thaw = std::mem::take(&mut record.stands_still);
         let (layers, cgroup, frozen) = blocking(move || {
             let image = context.images.get(&digest)?;
             context.layers.acquire(&image)?;
             let cgroup = context.cgroups.open(&id).ok_or_else(|| {
                 Error::new(Reason::System, format!("the control group of running container {id} is gone"))
             })?;
+            if thaw {
+                cgroup.thaw()?;
+            }
             let frozen = cgroup.is_frozen();
             Ok((image, cgroup, frozen))
         })

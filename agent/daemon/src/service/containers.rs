@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::convert::page::Page;
 use super::convert::{self, config, reference, render, time};
 use super::status::shutting_down;
-use super::{Edge, exec, logs};
+use super::{Edge, changes, exec, logs};
 use crate::error::{Error, Result};
 use crate::lifecycle::signal;
 use crate::lifecycle::{State, View};
@@ -178,9 +178,11 @@ impl ContainerService for Edge {
 
     async fn diff_container(
         &self,
-        _: Request<v1::DiffContainerRequest>,
+        request: Request<v1::DiffContainerRequest>,
     ) -> Result<Response<Self::DiffContainerStream>, Status> {
-        Err(Status::unimplemented("diff_container"))
+        let view = self.containers.get(container(&request.get_ref().container)?)?;
+        let answers = changes::stream(self.containers.clone(), view.id.clone(), self.shutdown.clone());
+        Ok(Response::new(ReceiverStream::new(answers)))
     }
 }
 

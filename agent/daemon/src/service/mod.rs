@@ -1,5 +1,6 @@
 //! The gRPC edge: requests are parsed, handed to the life cycle, and answers rendered. Nothing is decided here.
 
+mod changes;
 mod containers;
 mod convert;
 mod deadline;

@@ -16,6 +16,10 @@ use crate::sys::mount::{Attributes, Filesystem, MOUNT_ATTR_IDMAP, attach, c_stri
 
 const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 
+/// Whatever the host's defaults are: a changed file lies in the upper directory by its own path, whole, so that the writable
+/// layer can be read as one of an image.
+const IN_PLACE: [(&str, &str); 2] = [("redirect_dir", "nofollow"), ("metacopy", "off")];
+
 /// Mounts the overlay; with a user namespace, the ids of the layers are mapped by it.
 pub(crate) fn overlay(plan: &RootfsPlan, run_dir: &str, ids: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
     match by_descriptor(plan, ids)? {
@@ -32,6 +36,10 @@ fn directory(path: &str) -> Result<OwnedFd> {
 fn by_descriptor(plan: &RootfsPlan, ids: Option<BorrowedFd<'_>>) -> Result<Option<OwnedFd>> {
     let step = Step::Rootfs;
     let overlay = Filesystem::open(c"overlay").at(step, "the kernel has no overlay file system")?;
+    for (option, value) in IN_PLACE {
+        let set = c_string(option).and_then(|option| c_string(value).and_then(|value| overlay.set(&option, &value)));
+        set.at(step, format!("overlay's option {option}={value}"))?;
+    }
     let mut layers = Vec::with_capacity(plan.layers.len());
     for (index, path) in plan.layers.iter().enumerate() {
         // Kept until the overlay is mounted: a detached mount is gone when its descriptor is closed.
@@ -100,9 +108,10 @@ fn mount_by_name(plan: &RootfsPlan, run_dir: &str, ids: Option<BorrowedFd<'_>>) 
     mkdirat(&names, "root", mode).at(step, "a directory for the root")?;
     fchdir(&names).at(step, run_dir)?;
     let options = format!(
-        "lowerdir={lower},upperdir=/proc/self/fd/{},workdir=/proc/self/fd/{}",
+        "lowerdir={lower},upperdir=/proc/self/fd/{},workdir=/proc/self/fd/{},{}",
         upper.as_raw_fd(),
-        work.as_raw_fd()
+        work.as_raw_fd(),
+        IN_PLACE.map(|(option, value)| format!("{option}={value}")).join(",")
     );
     mount(Some("overlay"), "root", Some("overlay"), MsFlags::empty(), Some(options.as_str()))
         .at(step, format!("over {} layers", plan.layers.len()))?;

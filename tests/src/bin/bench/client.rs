@@ -41,6 +41,13 @@ impl Client {
         Ok(self.containers.clone().create_container(request).await?.into_inner())
     }
 
+    /// The command of an image in a container that goes when it ends; its id.
+    pub(crate) async fn start_image(&self, image: &str) -> Result<String> {
+        let config = v1::ContainerConfig { image: image.into(), auto_remove: true, ..Default::default() };
+        let request = v1::CreateContainerRequest { config: Some(config), start: true, ..Default::default() };
+        Ok(self.containers.clone().create_container(request).await?.into_inner().id)
+    }
+
     pub(crate) async fn wait(&self, id: &str, condition: v1::WaitCondition) -> Result<()> {
         let request = v1::WaitContainerRequest { container: id.into(), condition: condition.into() };
         let exit = self.containers.clone().wait_container(request).await?.into_inner().exit;

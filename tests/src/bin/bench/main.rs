@@ -5,7 +5,7 @@
 //! sample to `target/bench/SECTION.json`.
 //!
 //! ```text
-//!   bench [--only start,rate,memory,syscalls] [--rounds N] [--containers N]
+//!   bench [--only start,rate,memory,syscalls,pull] [--parts small-gz,eight,…] [--rounds N] [--containers N]
 //! ```
 #![forbid(unsafe_code)]
 
@@ -15,6 +15,7 @@ mod latency;
 mod memory;
 mod node;
 mod peers;
+mod pull;
 mod rate;
 mod report;
 mod summary;
@@ -26,8 +27,9 @@ use std::process::ExitCode;
 type Error = Box<dyn std::error::Error + Send + Sync>;
 type Result<T, E = Error> = std::result::Result<T, E>;
 
-const USAGE: &str = "usage: bench [--only start,rate,memory,syscalls] [--rounds N] [--containers N]";
-const SECTIONS: [&str; 4] = ["start", "rate", "memory", "syscalls"];
+const USAGE: &str =
+    "usage: bench [--only start,rate,memory,syscalls,pull] [--parts small-gz,eight,…] [--rounds N] [--containers N]";
+const SECTIONS: [&str; 5] = ["start", "rate", "memory", "syscalls", "pull"];
 
 /// What to measure.
 #[derive(Debug)]
@@ -37,6 +39,8 @@ struct Options {
     rounds: usize,
     /// Containers of the sustained rate and of the removal.
     containers: usize,
+    /// Parts of the section `pull`; none: all.
+    parts: Vec<String>,
 }
 
 fn main() -> ExitCode {
@@ -60,11 +64,13 @@ fn fail(error: &Error) -> ExitCode {
 }
 
 fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
-    let mut options = Options { sections: SECTIONS.map(String::from).to_vec(), rounds: 100, containers: 300 };
+    let mut options =
+        Options { sections: SECTIONS.map(String::from).to_vec(), rounds: 100, containers: 300, parts: Vec::new() };
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value\n{USAGE}"));
         match argument.as_str() {
             "--only" => options.sections = value()?.split(',').map(String::from).collect(),
+            "--parts" => options.parts = value()?.split(',').map(String::from).collect(),
             "--rounds" => options.rounds = value()?.parse()?,
             "--containers" => options.containers = value()?.parse()?,
             _ => return Err(format!("unknown argument {argument}\n{USAGE}").into()),
@@ -86,6 +92,7 @@ async fn run(options: &Options) -> Result<()> {
             "start" => latency::measure(options.rounds).await?,
             "rate" => rate::measure(options.containers).await?,
             "memory" => memory::measure().await?,
+            "pull" => pull::measure(options.rounds, &options.parts).await?,
             _ => syscalls::measure().await?,
         }
     }

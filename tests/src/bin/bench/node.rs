@@ -52,7 +52,7 @@ pub(crate) fn group_prefix() -> String {
 }
 
 /// busybox and the measured program, and the directories that mounts want.
-fn rootfs(state: &Path) -> Result<Vec<u8>> {
+pub(crate) fn rootfs(state: &Path) -> Result<Vec<u8>> {
     let busybox =
         std::fs::read("/bin/busybox").map_err(|e| format!("/bin/busybox: {e} (apt-get install busybox-static)"))?;
     let stamp = state.join("stamp");

@@ -118,7 +118,7 @@ pub(crate) fn complain(line: &str) {
 }
 
 /// `target/bench`, beside the directory that this program was built into.
-fn output_directory() -> Result<PathBuf> {
+pub(crate) fn output_directory() -> Result<PathBuf> {
     let program = std::env::current_exe()?;
     let target = program.parent().and_then(Path::parent).ok_or("the benchmark does not run from target/release")?;
     let directory = target.join("bench");

@@ -16,7 +16,8 @@ const SUPERBLOCK_OFFSET: usize = 1024;
 const FEATURES: u32 = 0x1 | 0x2;
 /// Inodes are numbered by their place in units of 32 bytes.
 const SLOT: usize = 32;
-/// The first inode, the root, does not lie at 0: a file must not have the number 0.
+/// The first inode, the root, does not lie at 0: a file must not have the number 0. It lies here, or at the next block if it
+/// does not fit.
 const FIRST: u64 = INODE as u64;
 const XATTR_HEADER: usize = 12;
 
@@ -60,7 +61,8 @@ pub(super) fn write(output: &mut Output, tree: &Tree, tails: &File, uuid: [u8; 1
     }
     output.align()?;
     let inodes = placed.iter().filter(|place| place.offset != 0).count() as u64;
-    Ok(superblock(output.block()?, metadata_block, inodes, uuid))
+    let root = placed[0].offset / SLOT as u64;
+    Ok(superblock(output.block()?, metadata_block, root, inodes, uuid))
 }
 
 /// Counts names and gives every inode that has one its place, in the order of the list.
@@ -261,13 +263,13 @@ fn write_xattrs(out: &mut Vec<u8>, xattrs: &[Xattr]) {
 }
 
 /// Block 0, with its checksum.
-fn superblock(blocks: u32, metadata_block: u32, inodes: u64, uuid: [u8; 16]) -> [u8; BLOCK] {
+fn superblock(blocks: u32, metadata_block: u32, root: u64, inodes: u64, uuid: [u8; 16]) -> [u8; BLOCK] {
     let mut fields = Vec::with_capacity(128);
     fields.extend(MAGIC.to_le_bytes());
     fields.extend(0u32.to_le_bytes());
     fields.extend(FEATURES.to_le_bytes());
     fields.extend([BLOCK.trailing_zeros().to_le_bytes()[0], 0]);
-    fields.extend(u16::try_from(FIRST / SLOT as u64).unwrap_or_default().to_le_bytes());
+    fields.extend(u16::try_from(root).unwrap_or_default().to_le_bytes());
     fields.extend(inodes.to_le_bytes());
     // Time of building, for inodes without their own: there are none.
     fields.extend([0; 12]);

@@ -50,6 +50,24 @@ fn an_empty_layer_is_a_root_directory() {
     fsck(&image, &[]);
 }
 
+/// Found by fuzzing: a root that does not fit behind the place that no inode may have lay elsewhere than the superblock said.
+#[test]
+fn the_root_may_be_as_large_as_any_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = dir.path().join("x.erofs");
+    let out = dir.path().join("out");
+    // Around the sizes at which it is just too large: 12 bytes and the name for each entry, 64 for the inode.
+    for last in 1..=120 {
+        let tar = (0..38).fold(Tar::default(), |tar, n| tar.file(&format!("{n:090}"), b""));
+        write(&tar.file(&"l".repeat(last), b"x").end(), &image);
+        fsck(&image, &["--extract"]);
+    }
+    let attribute = vec![b'v'; 32_294];
+    write(&Tar::default().pax(&[("SCHILY.xattr.user.a", &attribute)]).dir(".").file("f", b"x").end(), &image);
+    fsck(&image, &[&format!("--extract={}", out.display()), "--no-preserve"]);
+    assert_eq!(fs::read(out.join("f")).unwrap(), b"x");
+}
+
 #[test]
 fn the_same_tar_makes_the_same_image() {
     let dir = tempfile::tempdir().unwrap();

@@ -179,10 +179,10 @@ fn rootfs(
     Ok(Unpacked { manifest, config, document, layers: vec![layer], names })
 }
 
-const CONFIG_TYPE: &str = super::media::OCI_CONFIG;
+pub(super) const CONFIG_TYPE: &str = super::media::OCI_CONFIG;
 
 /// Media type of a layer's blob.
-const fn layer_type(compression: Compression) -> &'static str {
+pub(super) const fn layer_type(compression: Compression) -> &'static str {
     match compression {
         Compression::None => "application/vnd.oci.image.layer.v1.tar",
         Compression::Gzip => "application/vnd.oci.image.layer.v1.tar+gzip",
@@ -191,7 +191,7 @@ const fn layer_type(compression: Compression) -> &'static str {
 }
 
 /// Normalizes names that an image is to get.
-fn names(tags: &[String]) -> Result<Vec<String>> {
+pub(super) fn names(tags: &[String]) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for tag in tags {
         let reference = Reference::parse(tag)?;
@@ -206,7 +206,7 @@ fn names(tags: &[String]) -> Result<Vec<String>> {
 }
 
 impl Descriptor {
-    fn new(media_type: &str, blob: &ScratchBlob) -> Self {
+    pub(super) fn new(media_type: &str, blob: &ScratchBlob) -> Self {
         Self {
             media_type: media_type.to_owned(),
             digest: blob.digest.clone(),

@@ -2,15 +2,17 @@
 //! and reads the [`View`] that it publishes. What takes long (a grace period, a client's wait) never happens in the task's
 //! turn, so a container answers while it is being stopped; what another container does never matters here.
 
+mod reading;
 mod remove;
 mod run;
+mod standstill;
 mod start;
 mod stop;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{RwLock, mpsc, oneshot, watch};
 
 use super::config::Resources;
 use super::context::Context;
@@ -23,7 +25,9 @@ use crate::images::Image;
 use crate::runtime::shim::ShimClient;
 use crate::store::{Table, Write};
 
+pub(crate) use reading::Reading;
 pub(crate) use run::{Run, clean_cgroup, recorded_exit};
+pub(crate) use standstill::Hold;
 pub(crate) use start::{FirstAttachment, nanos_since};
 
 /// Requests that may wait for one container's turn.
@@ -48,6 +52,8 @@ pub(crate) enum Request {
     Remove { force: bool, reply: Reply<()> },
     /// The same, of a container that runs.
     Shim(Reply<(Arc<ShimClient>, i32)>),
+    /// Read its writable layer, and let it stand still meanwhile if asked for.
+    Read { still: bool, reply: Reply<Reading> },
 }
 
 /// How others reach a container.
@@ -100,6 +106,9 @@ pub(crate) struct Container {
     removers: Vec<Reply<()>>,
     /// The image whose mounted layers this container counts among the users of.
     layers: Option<Arc<Image>>,
+    /// Read-locked by whoever reads the writable layer.
+    readers: Arc<RwLock<()>>,
+    standstill: Option<standstill::Standstill>,
 }
 
 impl Container {
@@ -127,6 +136,8 @@ impl Container {
             stopping: None,
             removers: Vec::new(),
             layers,
+            readers: Arc::default(),
+            standstill: None,
         };
         tokio::spawn(container.live());
         Arc::new(Handle { requests: sender, view })
@@ -142,6 +153,7 @@ impl Container {
                 },
                 link = run::ended(self.run.as_ref()) => self.ended(link).await,
                 () = stop::at(deadline) => self.kill_now().await,
+                () = standstill::over(self.standstill.as_mut()) => self.end_standstill().await,
             }
             if self.record.state == State::Removing {
                 return;
@@ -171,6 +183,10 @@ impl Container {
             Request::Remove { force, reply } => self.remove(force, reply).await,
             Request::Shim(reply) => {
                 let result = self.shim();
+                answer(reply, result);
+            }
+            Request::Read { still, reply } => {
+                let result = self.read(still).await;
                 answer(reply, result);
             }
         }

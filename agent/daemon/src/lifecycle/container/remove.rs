@@ -71,7 +71,12 @@ impl Container {
         }
         self.become_state(State::Removing);
         self.release_layers();
-        tokio::task::spawn_blocking(move || dirs.empty_trash_of(&id));
+        let readers = Arc::clone(&self.readers);
+        tokio::spawn(async move {
+            let _alone = readers.write_owned().await;
+            // Its end needs no one to wait for it.
+            drop(tokio::task::spawn_blocking(move || dirs.empty_trash_of(&id)));
+        });
         Ok(())
     }
 

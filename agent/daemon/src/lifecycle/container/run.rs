@@ -67,6 +67,7 @@ impl Container {
         tracing::info!(container = %self.record.id, code = exit.code, oom = exit.oom_killed, error = exit.error, "exited");
         self.record.exit = Some(exit.clone());
         self.record.pid = 0;
+        self.record.stands_still = false;
         self.exits += 1;
         let goes = !self.removers.is_empty() || self.record.config.auto_remove;
         self.record.state = State::Exited;
@@ -104,13 +105,21 @@ impl Container {
         let (from, to, what) =
             if freeze { (State::Running, State::Paused, "pause") } else { (State::Paused, State::Running, "resume") };
         if self.record.state == to {
-            return Ok(());
+            return if freeze { self.stay_paused().await } else { Ok(()) };
         }
         require(&self.record.name, self.record.state, &[from], what)?;
-        let cgroup = self.running()?.cgroup.clone();
-        blocking(move || if freeze { cgroup.freeze() } else { cgroup.thaw() }).await?;
+        if !freeze {
+            self.disturb();
+        }
+        self.set_frozen(freeze).await?;
         self.become_state(to);
         self.save().await
+    }
+
+    /// Freezes or thaws in the kernel.
+    pub(super) async fn set_frozen(&self, freeze: bool) -> Result<()> {
+        let cgroup = self.running()?.cgroup.clone();
+        blocking(move || if freeze { cgroup.freeze() } else { cgroup.thaw() }).await
     }
 
     /// Changes limits, in the kernel first.

@@ -41,6 +41,7 @@ impl Container {
             return self.shim();
         }
         require(&self.record.name, self.record.state, &[State::Created, State::Exited], "start")?;
+        self.disturb();
         self.become_state(State::Starting);
         match self.try_start(attachment).await {
             Ok(started) => {

@@ -59,6 +59,7 @@ impl Container {
             }
             None => {
                 let was_paused = self.record.state == State::Paused;
+                self.disturb();
                 self.become_state(State::Stopping);
                 self.stopping = Some(Stopping { deadline, waiters: vec![reply] });
                 if grace.is_zero() {

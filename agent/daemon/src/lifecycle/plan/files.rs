@@ -15,14 +15,20 @@ use crate::lifecycle::spec::path;
 /// Names of the loopback addresses.
 const LOCALHOST: &str = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n";
 
+/// What is generated, and for it a target where the image has none.
+pub(crate) const GENERATED_FILES: [&str; 3] = [HOSTNAME, HOSTS, RESOLV_CONF];
+const HOSTNAME: &str = "/etc/hostname";
+const HOSTS: &str = "/etc/hosts";
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
 pub(super) fn generate(spec: &Spec, ctx: &PlanContext<'_>) -> Vec<FilePlan> {
     let own_name = spec.hostname().as_deref();
     let hostname = own_name.unwrap_or(ctx.uts_hostname);
     let file = |target: &str, contents: String| FilePlan { target: target.to_owned(), contents, mode: 0o644 };
     let mut files = vec![
-        file("/etc/hostname", format!("{hostname}\n")),
-        file("/etc/hosts", hosts(hostname, ctx)),
-        file("/etc/resolv.conf", resolv_conf(ctx)),
+        file(HOSTNAME, format!("{hostname}\n")),
+        file(HOSTS, hosts(hostname, ctx)),
+        file(RESOLV_CONF, resolv_conf(ctx)),
     ];
     let mounts = spec.mounts().as_deref().unwrap_or_default();
     let covered = |target: &str| {

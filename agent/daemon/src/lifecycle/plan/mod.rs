@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use hull_wire::{CgroupPlan, LogPlan, PROTOCOL_VERSION, Plan, RootfsPlan, Stdin};
 use oci_spec::runtime::{Linux, Spec};
 
+pub(crate) use files::GENERATED_FILES;
 pub(crate) use process::{ExecContext, exec_process};
 
 use crate::error::{Error, Reason, Result};

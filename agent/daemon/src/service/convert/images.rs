@@ -6,12 +6,14 @@ use super::config::unknown_enum;
 use super::{reference, required, time};
 use crate::error::{Error, Result};
 use crate::images::{
-    ArchiveFormat, Credentials, HistoryEntry, Image, ImageConfig, ImportOptions, Pruned, PullRequest, PushRequest,
-    Reference, WantedPlatform,
+    ArchiveFormat, CommitOptions, Credentials, HistoryEntry, Image, ImageConfig, ImportOptions, Pruned, PullRequest,
+    PushRequest, Reference, WantedPlatform,
 };
 
 /// Most names that one import gives.
 const MAX_TAGS: usize = 32;
+/// Most bytes of what is written into an image's history.
+const MAX_TEXT: usize = 4096;
 
 /// How to import.
 pub(crate) fn import(start: v1::ImportStart) -> Result<ImportOptions> {
@@ -56,6 +58,22 @@ pub(crate) fn pruned(pruned: Pruned) -> v1::PruneImagesResponse {
         bytes: image.bytes,
     });
     v1::PruneImagesResponse { removed: removed.collect(), kept: kept.collect(), freed_bytes: pruned.freed_bytes }
+}
+
+/// How to commit.
+pub(crate) fn commit(request: v1::CommitContainerRequest) -> Result<CommitOptions> {
+    for (field, text) in [("author", &request.author), ("comment", &request.comment)] {
+        if text.len() > MAX_TEXT {
+            return Err(Error::invalid(field, format!("is longer than {MAX_TEXT} bytes")));
+        }
+    }
+    Ok(CommitOptions {
+        name: Some(request.name).filter(|name| !name.is_empty()),
+        author: request.author,
+        comment: request.comment,
+        created_by: String::new(),
+        config: request.config.map(config).unwrap_or_default(),
+    })
 }
 
 /// What to pull.

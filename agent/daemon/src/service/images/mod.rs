@@ -1,5 +1,6 @@
 //! ImageService: a thin handler per method, the long ones in files of their own.
 
+mod commit;
 mod export;
 mod import;
 mod pull;
@@ -126,9 +127,9 @@ impl ImageService for Edge {
 
     async fn commit_container(
         &self,
-        _: Request<v1::CommitContainerRequest>,
+        request: Request<v1::CommitContainerRequest>,
     ) -> Result<Response<v1::CommitContainerResponse>, Status> {
-        Err(Status::unimplemented("commit_container"))
+        commit::commit(self, request.into_inner()).await
     }
 
     async fn prune_images(

@@ -1,0 +1,4 @@
+//! References.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|text: &str| hull_fuzz::normalize(text));
