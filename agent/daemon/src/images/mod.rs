@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! DATA/images/content/   OCI image layout: manifests, configs and layers as they came
-//! DATA/images/layers/    one EROFS file per layer, named by its diff id
+//! DATA/images/layers/    one EROFS file per layer, named by its diff id, and the base layer of all containers
 //! DATA/images/tmp/       scratch; emptied at every start
 //! ```
 //!
@@ -11,6 +11,7 @@
 //! that is missing is converted anew from its blob.
 
 mod ahead;
+mod base;
 mod compression;
 mod content;
 mod document;

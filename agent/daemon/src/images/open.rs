@@ -24,6 +24,7 @@ pub(super) fn open(root: &Path, store: Store) -> Result<Shared> {
     empty(&scratch)?;
     let content = ContentStore::open(root.join("content"), scratch.clone())?;
     let shared = Shared { layers, scratch, content, store, registry: Registry::default(), changes: Mutex::new(()) };
+    super::base::make(&shared)?;
     let records = records(&shared.store)?;
     let whole = if records.is_empty() { rebuild(&shared) } else { load(&shared, records) };
     if whole {

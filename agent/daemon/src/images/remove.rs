@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::Shared;
+use super::base::BASE_LAYER;
 use crate::error::{Error, Reason, Result};
 use crate::store::{Table, Write};
 
@@ -67,7 +68,8 @@ pub(super) fn sweep(shared: &Shared) -> Result<u64> {
     for digest in shared.content.list()?.into_iter().filter(|digest| !needed.contains(digest)) {
         freed += unlink(&shared.content.path(&digest))?;
     }
-    let kept: std::collections::BTreeSet<_> = needed.iter().map(|digest| shared.layer_path(digest)).collect();
+    let kept: std::collections::BTreeSet<_> =
+        needed.iter().map(String::as_str).chain([BASE_LAYER]).map(|layer| shared.layer_path(layer)).collect();
     let failed = |error| Error::io(format!("listing {}", shared.layers.display()), &error);
     for entry in fs::read_dir(&shared.layers).map_err(failed)? {
         let path = entry.map_err(failed)?.path();

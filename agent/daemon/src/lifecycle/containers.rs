@@ -15,6 +15,7 @@ use super::spec;
 use super::spec::validate::validate_resources;
 use super::state::State;
 use crate::error::{Error, Reason, Result};
+use crate::runtime::blocking;
 use crate::store::{Table, Write};
 
 /// The containers of this node.
@@ -211,7 +212,7 @@ impl Containers {
     pub(crate) async fn runtime_spec(&self, reference: &str) -> Result<Option<String>> {
         let id = self.get(reference)?.id.clone();
         let store = self.context.store.clone();
-        super::container::blocking(move || {
+        blocking(move || {
             let json = store.get(Table::Specs, &id)?;
             json.map(|bytes| spec::for_display(&String::from_utf8_lossy(&bytes))).transpose()
         })
@@ -266,7 +267,7 @@ impl Containers {
             return;
         }
         let context = Arc::clone(&self.context);
-        let settled = super::container::blocking(move || {
+        let settled = blocking(move || {
             context.layers.clear()?;
             context.cgroups.remove_parent()
         });

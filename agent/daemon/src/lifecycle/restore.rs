@@ -15,12 +15,13 @@ use std::sync::Arc;
 
 use hull_wire::{Outcome, RequestBody, Target};
 
-use super::container::{Container, Restored, Run, blocking, clean_cgroup, recorded_exit};
+use super::container::{Container, Restored, Run, clean_cgroup, recorded_exit};
 use super::containers::Containers;
 use super::context::{KILL_DEADLINE, START_DEADLINE};
 use super::record::{Exit, Record, Tombstone};
 use super::state::State;
 use crate::error::{Error, Reason, Result};
+use crate::runtime::blocking;
 use crate::runtime::dirs::ContainerDirs;
 use crate::runtime::shim::{Link, ShimClient};
 use crate::store::{Table, Write};

@@ -9,12 +9,13 @@ use tokio::sync::oneshot;
 
 use super::assemble;
 use super::config::ExecConfig;
-use super::container::{FirstAttachment, Handle, Request, blocking};
+use super::container::{FirstAttachment, Handle, Request};
 use super::containers::{Containers, wait_for};
 use super::context::START_DEADLINE;
 use super::plan::{self, ExecContext};
 use super::record::{Exit, View, now_nanos};
 use crate::error::{Error, Reason, Result};
+use crate::runtime::blocking;
 use crate::runtime::memfd;
 use crate::runtime::shim::ShimClient;
 use crate::runtime::stdio::{self, Input, Output, TerminalSize};

@@ -22,16 +22,10 @@ use tonic::service::Routes;
 
 pub(crate) use self::deadline::DeadlineLayer;
 pub(crate) use self::node::NodeInfo;
-use crate::error::{Error, Reason, Result};
 use crate::images::Images;
 use crate::lifecycle::Containers;
+use crate::runtime::blocking;
 use crate::stats::StatsHub;
-
-/// Runs work that blocks on a thread that may.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let joined = tokio::task::spawn_blocking(work).await;
-    joined.unwrap_or_else(|error| Err(Error::new(Reason::Internal, format!("a task ended early: {error}"))))
-}
 
 /// Most bytes of one request.
 const MAX_REQUEST: usize = 4 * 1024 * 1024;

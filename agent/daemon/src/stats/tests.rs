@@ -13,7 +13,7 @@ use super::subscription::Frame;
 use super::{Selector, StatsHub, Subscription};
 use crate::error::Reason;
 use crate::lifecycle::config::Resources;
-use crate::runtime::cgroup::{CgroupManager, CgroupMode, StatDirs, Version};
+use crate::runtime::cgroup::{CgroupManager, CgroupMode, ContainerCgroup, StatDirs, Version};
 
 const TENTH: Duration = Duration::from_millis(100);
 
@@ -201,6 +201,12 @@ impl Real {
         }
         all
     }
+
+    fn create(&self, id: &str, limits: &Resources) -> ContainerCgroup {
+        let group = self.0.group(id, limits).unwrap();
+        self.0.make(&group, limits, || Ok(Vec::new())).unwrap();
+        group
+    }
 }
 
 impl Drop for Real {
@@ -222,7 +228,7 @@ async fn the_kernel_is_read() {
             cpu_quota: Some(3_000),
             ..Resources::default()
         };
-        let group = real.0.create("c1", &limits, &[]).unwrap();
+        let group = real.create("c1", &limits);
         // Files have to be read by a member for the page cache and faults to be its own.
         let mut member = Command::new("sh")
             .args(["-c", "while read l; do :; done; while :; do :; done"])
@@ -269,7 +275,7 @@ async fn stats_cost() {
     for real in Real::each("statscost") {
         let hub = StatsHub::default();
         for at in 0..100 {
-            let group = real.0.create(&format!("c{at}"), &Resources::default(), &[]).unwrap();
+            let group = real.create(&format!("c{at}"), &Resources::default());
             hub.register(&format!("c{at}"), "c", BTreeMap::new(), group.stat_dirs());
         }
         for _ in 0..3 {

@@ -29,6 +29,8 @@ pub(crate) struct Prepared<'a> {
     pub(crate) tasks: &'a [OwnedFd],
     /// The container's ends of its standard streams; `None`: /dev/null.
     pub(crate) streams: [Option<OwnedFd>; 3],
+    /// Whether init is born into a network namespace whose loopback interface is up already.
+    pub(crate) loopback_is_up: bool,
     /// When the shim began to make the process.
     pub(crate) since: u64,
 }
@@ -63,7 +65,7 @@ fn prepare(prepared: &Prepared<'_>, program: &mut Program, parent: Parent<'_>) -
     clock.lap(Step::Sysctl);
     name_host(plan)?;
     clock.lap(Step::Hostname);
-    if plan.namespaces.network == Namespace::New {
+    if plan.namespaces.network == Namespace::New && !prepared.loopback_is_up {
         sys::link::loopback_up().at(Step::Loopback, "lo")?;
     }
     clock.lap(Step::Loopback);

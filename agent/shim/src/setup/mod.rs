@@ -1,6 +1,7 @@
 //! From plan to running container: the list of steps. What needs the host is done here, in the shim, and held by descriptor; what
 //! needs the container is done by init itself, in `init`.
 
+pub(crate) mod ahead;
 mod birth;
 mod cgroup;
 mod devices;
@@ -30,6 +31,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::wait::waitpid;
 use nix::time::ClockId;
 
+use self::ahead::NetworkAhead;
 use self::birth::{Born, Manner, give_birth, go};
 use self::cgroup::Groups;
 pub(crate) use self::cgroup::OomCounter;
@@ -64,12 +66,12 @@ pub(crate) struct Container {
 
 /// Makes the container of the plan; `listener` is the socket in its run directory, made by the agent. On failure nothing is left
 /// of it.
-pub(crate) fn start(plan: &Plan, listener: OwnedFd) -> Result<Container> {
+pub(crate) fn start(plan: &Plan, listener: OwnedFd, network: Option<NetworkAhead>) -> Result<Container> {
     let mut clock = Clock::since(nanos(ClockId::CLOCK_MONOTONIC));
     let run_dir = run_dir::open_directory(&plan.run_dir)?;
     let log = plan.log.as_ref().map(run_dir::open_log).transpose();
     clock.lap(Step::RunDir);
-    let running = log.and_then(|log| Ok((log, run(plan, &mut clock)?)));
+    let running = log.and_then(|log| Ok((log, run(plan, network, &mut clock)?)));
     let (log, running) = running.inspect_err(|_| run_dir::remove_socket(&run_dir))?;
     let Running { child, child_times, streams, terminal, groups, mapped_root } = running;
     let mut times = clock.into_times();
@@ -96,7 +98,7 @@ struct Running {
     mapped_root: Option<(u32, u32)>,
 }
 
-fn run(plan: &Plan, clock: &mut Clock) -> Result<Running> {
+fn run(plan: &Plan, network: Option<NetworkAhead>, clock: &mut Clock) -> Result<Running> {
     if plan.version != PROTOCOL_VERSION {
         return Err(refused(Step::Plan, format!("version {} instead of {PROTOCOL_VERSION}", plan.version)));
     }
@@ -110,11 +112,13 @@ fn run(plan: &Plan, clock: &mut Clock) -> Result<Running> {
     let (streams, theirs) = stdio::make(plan, mapped_root)?;
     clock.lap(Step::Stdio);
     let mut prepared = prepare(plan, ids.as_ref().map(AsFd::as_fd), &groups, theirs, clock)?;
-    let joined = namespaces::join(&plan.namespaces)?;
+    let joined = namespaces::join(&plan.namespaces, network)?;
     plan.namespaces.time.map(namespaces::set_time).transpose()?;
     clock.lap(Step::TimeNamespace);
     prepared.since = clock.last();
-    let Born { child, times: child_times, terminal } = make_init(plan, &prepared, &groups, &mut program)?;
+    prepared.loopback_is_up = joined.network_is_new;
+    let born_into = namespaces::born_into(&plan.namespaces, &joined);
+    let Born { child, times: child_times, terminal } = make_init(born_into, &prepared, &groups, &mut program)?;
     drop(prepared);
     match joined.leave().and_then(|()| adopt(plan, &child, terminal)) {
         Ok(terminal) => Ok(Running { child, child_times, streams, terminal, groups, mapped_root }),
@@ -143,15 +147,16 @@ fn prepare<'a>(
     clock.lap(Step::Devices);
     let overlay = rootfs::overlay(&plan.rootfs, &plan.run_dir, ids)?;
     clock.lap(Step::Rootfs);
-    Ok(Prepared { plan, overlay, sources, devices, tasks: &groups.tasks, streams, since: 0 })
+    Ok(Prepared { plan, overlay, sources, devices, tasks: &groups.tasks, streams, loopback_is_up: false, since: 0 })
 }
 
-fn make_init(plan: &Plan, prepared: &Prepared<'_>, groups: &Groups, program: &mut Program) -> Result<Born> {
+fn make_init(namespaces: CloneFlags, prepared: &Prepared<'_>, groups: &Groups, program: &mut Program) -> Result<Born> {
+    let plan = prepared.plan;
     let user = plan.namespaces.user.as_ref();
     let manner = Manner {
         // With memory borrowed, the shim could not write id maps meanwhile, and no time namespace would be entered.
         memory: if user.is_some() || plan.namespaces.time.is_some() { Memory::Copy } else { Memory::Borrow },
-        namespaces: namespaces::born_into(&plan.namespaces),
+        namespaces,
         cgroup: groups.unified.as_ref().map(AsFd::as_fd),
     };
     let nurse = |child: &Child, socket: BorrowedFd<'_>| {

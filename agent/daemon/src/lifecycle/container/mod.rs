@@ -99,6 +99,8 @@ pub(crate) struct Container {
     removers: Vec<Reply<()>>,
     /// The image whose mounted layers this container counts among the users of.
     layers: Option<Arc<Image>>,
+    /// Whether what it had on the disk is gone already.
+    discarded: bool,
 }
 
 impl Container {
@@ -126,6 +128,7 @@ impl Container {
             stopping: None,
             removers: Vec::new(),
             layers,
+            discarded: false,
         };
         tokio::spawn(container.live());
         Arc::new(Handle { requests: sender, view })
@@ -226,11 +229,4 @@ fn make_view(context: &Context, record: &Record, steps: &Arc<[StepTime]>, exits:
         generation: record.generation,
         exits,
     }
-}
-
-/// Runs blocking kernel work off the async workers.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| Error::new(Reason::Internal, format!("a worker failed: {error}")))?
 }

@@ -6,12 +6,13 @@ use hull_wire::{RequestBody, Target};
 use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
-use super::{Container, Reply, answer, blocking};
+use super::{Container, Reply, answer};
 use crate::error::{Error, Reason, Result};
 use crate::lifecycle::context::STOP_TIMEOUT;
 use crate::lifecycle::record::Exit;
 use crate::lifecycle::signal;
 use crate::lifecycle::state::{State, refused};
+use crate::runtime::blocking;
 
 /// A stop under way.
 #[derive(Debug)]

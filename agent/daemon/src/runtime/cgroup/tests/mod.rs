@@ -44,11 +44,17 @@ impl Bench {
     }
 
     fn create(&self, id: &str, resources: &Resources) -> ContainerCgroup {
-        self.manager.create(id, resources, &["c 1:3 rwm".to_owned(), "c 1:5 rm".to_owned()]).unwrap()
+        self.try_create(id, resources).unwrap()
+    }
+
+    fn try_create(&self, id: &str, resources: &Resources) -> crate::error::Result<ContainerCgroup> {
+        let group = self.manager.group(id, resources)?;
+        self.manager.make(&group, resources, || Ok(vec!["c 1:3 rwm".to_owned(), "c 1:5 rm".to_owned()]))?;
+        Ok(group)
     }
 
     fn refused(&self, resources: &Resources) -> Error {
-        let error = self.manager.create("refused", resources, &[]).unwrap_err();
+        let error = self.try_create("refused", resources).unwrap_err();
         assert_eq!(error.step, Some(hull_wire::Step::Cgroup));
         assert_eq!(self.manager.list().unwrap(), Vec::<String>::new(), "{error}");
         error
@@ -193,7 +199,7 @@ fn a_group_left_behind_is_replaced_but_not_under_a_process() {
         let group = bench.create("c1", &Resources::default());
         assert_eq!(value(&group, Controller::Pids, "pids.max", "pids.max"), "max");
         let member = Member::sleep(&group);
-        let error = bench.manager.create("c1", &Resources::default(), &[]).unwrap_err();
+        let error = bench.try_create("c1", &Resources::default()).unwrap_err();
         assert_eq!(error.reason, Reason::InvalidState, "{error}");
         assert!(group.is_populated());
         group.kill().unwrap();
@@ -222,7 +228,7 @@ fn names_are_checked() {
     }
     for bench in Bench::each("names") {
         for id in ["", ".", "..", "a/b", "a\nb"] {
-            assert!(bench.manager.create(id, &Resources::default(), &[]).is_err());
+            assert!(bench.try_create(id, &Resources::default()).is_err());
             assert!(bench.manager.open(id).is_none());
         }
     }
@@ -294,11 +300,10 @@ fn cgroup_cost() {
             pids_max: Some(100),
             ..Resources::default()
         };
-        let rules: Vec<String> = (0..12).map(|minor| format!("c 1:{minor} rwm")).collect();
         let (mut made, mut removed) = (Vec::new(), Vec::new());
         for round in 0..300 {
             let start = Instant::now();
-            let group = bench.manager.create(&format!("c{round}"), &resources, &rules).unwrap();
+            let group = bench.create(&format!("c{round}"), &resources);
             made.push(start.elapsed());
             let start = Instant::now();
             group.remove().unwrap();
