@@ -23,6 +23,8 @@ pub struct AgentOptions {
     pub shared_mounts: bool,
     /// Its network namespace is the host's.
     pub host_network: bool,
+    /// Where its directory is made. Default: /tmp.
+    pub base: Option<PathBuf>,
 }
 
 /// A running agent. When it is dropped it must leave nothing behind.
@@ -54,7 +56,8 @@ impl Agent {
     /// If it does not.
     pub fn start(options: AgentOptions) -> Self {
         let name = format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        let dir = Path::new("/tmp").join(format!("hull-test-{name}"));
+        let base = options.base.as_deref().unwrap_or(Path::new("/tmp"));
+        let dir = base.join(format!("hull-test-{name}"));
         fs::create_dir(&dir).expect("creating the agent's directory");
         let cgroup = format!("/hull-test-{name}");
         let agent = Self { dir, cgroup, options, state: Mutex::default() };

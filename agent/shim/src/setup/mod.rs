@@ -58,6 +58,9 @@ pub(crate) struct Container {
     pub(crate) stdin: Stdin,
     pub(crate) log: Option<OwnedFd>,
     pub(crate) run_dir: OwnedFd,
+    /// The root file system. Unmounting it syncs the whole file system that the writable layer is on, which init's end would wait
+    /// for if init were the last to hold it.
+    pub(crate) rootfs: OwnedFd,
     pub(crate) listener: OwnedFd,
     pub(crate) oom: OomCounter,
     /// How further processes get in.
@@ -73,7 +76,7 @@ pub(crate) fn start(plan: &Plan, listener: OwnedFd, network: Option<NetworkAhead
     clock.lap(Step::RunDir);
     let running = log.and_then(|log| Ok((log, run(plan, network, &mut clock)?)));
     let (log, running) = running.inspect_err(|_| run_dir::remove_socket(&run_dir))?;
-    let Running { child, child_times, streams, terminal, groups, mapped_root } = running;
+    let Running { child, child_times, streams, terminal, groups, mapped_root, rootfs } = running;
     let mut times = clock.into_times();
     times.extend(child_times);
     let entrance = Entrance {
@@ -85,7 +88,7 @@ pub(crate) fn start(plan: &Plan, listener: OwnedFd, network: Option<NetworkAhead
         memory: if plan.namespaces.time.is_some() { Memory::Copy } else { Memory::Borrow },
     };
     let (pid, stdin, oom) = (child.pid, plan.stdin, groups.oom);
-    Ok(Container { pid, times, streams, terminal, stdin, log, run_dir, listener, oom, entrance })
+    Ok(Container { pid, times, streams, terminal, stdin, log, run_dir, rootfs, listener, oom, entrance })
 }
 
 /// What is there once init runs.
@@ -96,6 +99,7 @@ struct Running {
     terminal: Option<(OwnedFd, OwnedFd)>,
     groups: Groups,
     mapped_root: Option<(u32, u32)>,
+    rootfs: OwnedFd,
 }
 
 fn run(plan: &Plan, network: Option<NetworkAhead>, clock: &mut Clock) -> Result<Running> {
@@ -119,9 +123,9 @@ fn run(plan: &Plan, network: Option<NetworkAhead>, clock: &mut Clock) -> Result<
     prepared.loopback_is_up = joined.network_is_new;
     let born_into = namespaces::born_into(&plan.namespaces, &joined);
     let Born { child, times: child_times, terminal } = make_init(born_into, &prepared, &groups, &mut program)?;
-    drop(prepared);
+    let rootfs = prepared.overlay;
     match joined.leave().and_then(|()| adopt(plan, &child, terminal)) {
-        Ok(terminal) => Ok(Running { child, child_times, streams, terminal, groups, mapped_root }),
+        Ok(terminal) => Ok(Running { child, child_times, streams, terminal, groups, mapped_root, rootfs }),
         Err(failure) => {
             let _gone_already = sys::process::send_signal(child.pidfd.as_fd(), nix::libc::SIGKILL);
             let _reaped = waitpid(child.pid, None);
