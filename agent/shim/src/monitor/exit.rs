@@ -13,6 +13,8 @@ use nix::unistd::{Pid, write};
 use crate::failure::nanos;
 
 const UNFINISHED: &str = "exit.new";
+/// See include/linux/sched.h and proc_pid_stat(5).
+const PF_EXITING: u32 = 0x4;
 
 /// Reaps one child that has ended: who, its code and the signal that ended it.
 pub(crate) fn reap() -> Option<(Pid, i32, i32)> {
@@ -24,6 +26,18 @@ pub(crate) fn reap() -> Option<(Pid, i32, i32)> {
             Ok(_) | Err(_) => continue,
         };
     }
+}
+
+/// Whether a child that was not reaped yet has ended or ends at this moment. An init waits in its end for every other process of its
+/// pid namespace, so it is no zombie yet when those are killed.
+pub(crate) fn is_under_way(child: Pid) -> bool {
+    let stat = std::fs::read(format!("/proc/{child}/stat")).unwrap_or_default();
+    let stat = String::from_utf8_lossy(&stat);
+    // The name, in parentheses, may hold anything.
+    let mut fields = stat.rsplit_once(") ").map_or("", |(_, rest)| rest).split(' ');
+    let state = fields.next();
+    let flags = fields.nth(5).and_then(|flags| flags.parse::<u32>().ok()).unwrap_or_default();
+    state == Some("Z") || flags & PF_EXITING != 0
 }
 
 /// The record of a process that ended now.

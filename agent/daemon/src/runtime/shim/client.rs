@@ -86,8 +86,15 @@ impl ShimClient {
         lock(&self.waiting.replies).insert(seq, sender);
         let forget = Forget { waiting: &self.waiting, seq };
         let exchange = async {
-            packet::send(&self.socket, &bytes, fds).await.map_err(|_| lost())?;
-            receiver.await.map_err(|_| lost())
+            if packet::send(&self.socket, &bytes, fds).await.is_ok()
+                && let Ok(answer) = receiver.await
+            {
+                return Ok(answer);
+            }
+            Err(match self.ended().await {
+                Link::Exited(_) => Self::ended_error(),
+                Link::Up | Link::Lost => Error::new(Reason::ShimLost, "the container's shim is gone"),
+            })
         };
         let answer = tokio::time::timeout(deadline, exchange).await.map_err(|_| {
             Error::new(Reason::ShimLost, format!("the shim did not answer within {deadline:?}"))
@@ -117,6 +124,11 @@ impl ShimClient {
         lock(&self.waiting.execs).remove(&exec_id);
     }
 
+    /// What is said to a request that came too late.
+    pub(crate) fn ended_error() -> Error {
+        Error::new(Reason::InvalidState, "the container has ended")
+    }
+
     /// Waits until the connection has ended, and says how.
     pub(crate) async fn ended(&self) -> Link {
         let mut link = self.link.clone();
@@ -143,10 +155,6 @@ impl Drop for Forget<'_> {
     fn drop(&mut self) {
         lock(&self.waiting.replies).remove(&self.seq);
     }
-}
-
-fn lost() -> Error {
-    Error::new(Reason::ShimLost, "the container's shim is gone")
 }
 
 async fn read_reports(socket: Arc<Watched>, waiting: Weak<Waiting>, link: watch::Sender<Link>) {
