@@ -139,13 +139,13 @@ async fn input_and_output_are_limited_per_device() {
         assert_eq!(limits().await, [format!("{number} 1048576"), String::new(), String::new(), format!("{number} 50")]);
     }
     // The new limits of a device replace the old ones whole.
-    // Not so little that what init's end writes (its overlay is unmounted) would take long.
-    let limit = IoMax { device, write_bps: Some(1 << 30), ..IoMax::default() };
+    // So little that what the container's end writes would take very long: it must not hold up the removal.
+    let limit = IoMax { device, write_bps: Some(4096), ..IoMax::default() };
     update(&hull, &id, Resources { io_max: vec![limit], ..Resources::default() }).await.expect("UpdateContainer");
     if host::is_pure_v2() {
-        assert_eq!(limits().await, [format!("{number} rbps=max wbps=1073741824 riops=max wiops=max")]);
+        assert_eq!(limits().await, [format!("{number} rbps=max wbps=4096 riops=max wiops=max")]);
     } else {
-        assert_eq!(limits().await, [String::new(), format!("{number} 1073741824"), String::new(), String::new()]);
+        assert_eq!(limits().await, [String::new(), format!("{number} 4096"), String::new(), String::new()]);
     }
     for wrong in ["/dev/null", "/dev/no-such-disk", "/etc/passwd", "vda", ""] {
         let limit = IoMax { device: wrong.into(), read_bps: Some(1 << 20), ..IoMax::default() };
