@@ -162,6 +162,8 @@ async fn read_reports(socket: Arc<Watched>, waiting: Weak<Waiting>, link: watch:
     let mut last = Link::Lost;
     loop {
         let (length, fds) = match packet::receive(&socket, &mut buffer).await {
+            // The shim went with a request unread. The kernel says so once, and before what the shim had said.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => continue,
             Ok((0, _)) | Err(_) => break,
             Ok(received) => received,
         };
@@ -218,4 +220,22 @@ pub(crate) fn listen(path: &Path) -> Result<OwnedFd> {
     bind(&socket, &address(path)?).map_err(|errno| Error::io(what(), &io::Error::from(errno)))?;
     rustix::net::listen(&socket, 4).map_err(|errno| Error::io(what(), &io::Error::from(errno)))?;
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_last_words_are_heard_though_a_request_was_left_unread() {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+        let client = ShimClient::new(ours).unwrap();
+        packet::send(&client.socket, b"unread", &[]).await.unwrap();
+        let exit = ExitRecord { code: 7, signal: 0, oom_killed: false, finished_at_nanos: 1 };
+        let words = hull_wire::encode(&Report::Event(Event::Exited(exit.clone()))).unwrap();
+        rustix::net::send(&theirs, &words, rustix::net::SendFlags::empty()).unwrap();
+        drop(theirs);
+        assert_eq!(client.ended().await, Link::Exited(exit));
+    }
 }
