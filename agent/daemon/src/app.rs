@@ -1,5 +1,6 @@
 //! The one place where the agent's parts are put together: bind, restore, serve, drain.
 
+use std::convert::Infallible;
 use std::fs::{File, OpenOptions};
 use std::future::Future;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -13,9 +14,11 @@ use nix::fcntl::{Flock, FlockArg};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, http};
 use tonic::service::Routes;
-use tonic::transport::Server;
-use tower::layer::util::{Identity, Stack};
+use tower::util::MapFutureLayer;
 
 use crate::config::Config;
 use crate::error::{Error, Reason, Result};
@@ -32,6 +35,9 @@ use crate::store::Store;
 
 /// Time that calls under way have once the agent is asked to end.
 const GRACE: Duration = Duration::from_secs(10);
+/// Time that answers have to reach their clients once no call is under way: streams were told to end, and a client that does not read
+/// its stream, or does not read at all, is not waited for.
+const LINGER: Duration = Duration::from_secs(1);
 /// Name of the file in a directory that says which agent has it.
 const LOCK: &str = "hulld.lock";
 
@@ -151,6 +157,8 @@ fn architecture(name: &str) -> &str {
 /// The services of all listeners, while they serve.
 struct Serving {
     listeners: JoinSet<Result<(), tonic::transport::Error>>,
+    /// Calls that have no answer yet; a stream is one from its first message.
+    calls: TaskTracker,
     health: tonic_health::server::HealthReporter,
 }
 
@@ -162,8 +170,11 @@ async fn serve(
 ) -> Result<Serving> {
     let (health, routes) = routes(edge).await?;
     let mut tasks = JoinSet::new();
+    let calls = TaskTracker::new();
     for listener in listeners {
-        let mut server: Server<Stack<DeadlineLayer, Identity>> = listen::server().layer(DeadlineLayer);
+        let tracked = calls.clone();
+        let track = MapFutureLayer::new(move |call: Call| tracked.track_future(call));
+        let mut server = listen::server().layer(track).layer(DeadlineLayer);
         if let (true, Some(tls)) = (listener.is_tcp(), &config.tls) {
             server = server
                 .tls_config(listen::tls(tls)?)
@@ -173,8 +184,11 @@ async fn serve(
         let shutdown = shutdown.clone().cancelled_owned();
         tasks.spawn(router.serve_with_incoming_shutdown(listener.connections(), shutdown));
     }
-    Ok(Serving { listeners: tasks, health })
+    Ok(Serving { listeners: tasks, calls, health })
 }
+
+/// A call until its answer begins.
+type Call = BoxFuture<http::Response<Body>, Infallible>;
 
 /// hull.v1, health and reflection.
 async fn routes(edge: &Edge) -> Result<(tonic_health::server::HealthReporter, Routes)> {
@@ -205,21 +219,28 @@ const SERVICES: [&str; 5] = [
     v1::node_service_server::SERVICE_NAME,
 ];
 
-/// Stops accepting, ends streams, and lets other calls come to their end within [`GRACE`].
+/// Stops accepting, ends streams, and lets calls under way come to their end within [`GRACE`].
 async fn drain(mut serving: Serving, shutdown: &CancellationToken) {
     for service in SERVICES {
         serving.health.set_service_status(service, tonic_health::ServingStatus::NotServing).await;
     }
     shutdown.cancel();
-    let all = async {
+    let closed = async {
         while let Some(served) = serving.listeners.join_next().await {
             if let Ok(Err(error)) = served {
                 tracing::warn!(error = causes(&error), "a listener failed");
             }
         }
     };
-    if tokio::time::timeout(GRACE, all).await.is_err() {
-        tracing::warn!("calls under way did not end in time and are cut off");
+    serving.calls.close();
+    let answered = async {
+        serving.calls.wait().await;
+        tokio::time::sleep(LINGER).await;
+    };
+    tokio::select! {
+        () = closed => {}
+        () = answered => tracing::info!("clients that do not read their streams to the end are cut off"),
+        () = tokio::time::sleep(GRACE) => tracing::warn!("calls under way did not end in time and are cut off"),
     }
 }
 

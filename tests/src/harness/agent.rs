@@ -324,7 +324,7 @@ fn pid_of(child: &Child) -> i32 {
 }
 
 /// The workspace.
-pub(crate) fn workspace() -> PathBuf {
+pub fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
 }
 

@@ -17,7 +17,7 @@ mod session;
 mod stream;
 pub mod wait;
 
-pub use agent::{Agent, AgentOptions, probe, shim};
+pub use agent::{Agent, AgentOptions, probe, shim, workspace};
 pub use client::{Clients, connect};
 pub use ctl::{Ctl, Pty};
 pub use hull_probe::Report;

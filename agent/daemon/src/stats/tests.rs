@@ -267,31 +267,3 @@ async fn the_kernel_is_read() {
         assert_eq!(hub.read_once(&Selector::default()).await.unwrap(), []);
     }
 }
-
-/// Not a test of correctness: `-- --ignored --nocapture stats_cost` prints what reading 100 containers costs.
-#[tokio::test]
-#[ignore = "a measurement"]
-async fn stats_cost() {
-    for real in Real::each("statscost") {
-        let hub = StatsHub::default();
-        for at in 0..100 {
-            let group = real.create(&format!("c{at}"), &Resources::default());
-            hub.register(&format!("c{at}"), "c", BTreeMap::new(), group.stat_dirs());
-        }
-        for _ in 0..3 {
-            let start = Instant::now();
-            assert_eq!(hub.read_once(&Selector::default()).await.unwrap().len(), 100);
-            eprintln!("once, files opened: {:?}", start.elapsed());
-        }
-        let mut subscription = hub.subscribe(Selector::default(), TENTH).unwrap();
-        for _ in 0..5 {
-            let frame = next(&mut subscription).await;
-            let nanos = |at: usize| frame.samples[at].monotonic_nanos;
-            let (first, last) = (
-                frame.samples.iter().map(|s| s.monotonic_nanos).min(),
-                frame.samples.iter().map(|s| s.monotonic_nanos).max(),
-            );
-            eprintln!("pass, first to last of 100: {:?} us {}", (last.unwrap() - first.unwrap()) / 1000, nanos(0));
-        }
-    }
-}

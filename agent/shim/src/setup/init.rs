@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use hull_wire::{Failure, Namespace, Plan, Step, mount_flags};
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::unshare;
 use nix::sys::stat::Mode;
 use nix::unistd::{chdir, fchdir, pivot_root, sethostname, setsid, write};
 
@@ -14,7 +14,7 @@ use super::process::{become_mapped_root, become_process, set_standard_streams};
 use super::program::Program;
 use super::root::{Kind, Root, is_null_device};
 use super::sources::Source;
-use super::{devices, files, kernel, mask, mounts, terminal};
+use super::{devices, files, kernel, mask, mounts, namespaces, terminal};
 use crate::failure::{At, Clock, Result};
 use crate::sys;
 use crate::sys::mount::{Attributes, attach, set_attributes};
@@ -101,8 +101,9 @@ fn enter_namespaces(plan: &Plan, parent: Parent<'_>, clock: &mut Clock) -> Resul
         kernel::set_oom_score(None, adjustment)?;
         clock.lap(Step::OomScore);
     }
-    if plan.namespaces.cgroup == Namespace::New {
-        unshare(CloneFlags::CLONE_NEWCGROUP).at(Step::Namespaces, "making a cgroup namespace")?;
+    let own = namespaces::made_by_init(&plan.namespaces);
+    if !own.is_empty() {
+        unshare(own).at(Step::Namespaces, "making a cgroup or ipc namespace")?;
     }
     clock.lap(Step::Namespaces);
     Ok(())

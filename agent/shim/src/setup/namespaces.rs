@@ -26,16 +26,24 @@ fn kinds(plan: &Namespaces) -> [(CloneFlags, &'static str, &Namespace); 5] {
     ]
 }
 
-/// The namespaces that init is born into. A new cgroup namespace is not among them: its root is where init is when it is made, so
-/// init makes it after it entered its groups.
+/// The namespaces that are made with init.
 pub(crate) fn born_into(plan: &Namespaces, joined: &Joined) -> CloneFlags {
     let mut flags = CloneFlags::CLONE_NEWNS;
     for (flag, _, namespace) in kinds(plan) {
         let made = flag == CloneFlags::CLONE_NEWNET && joined.network_is_new;
-        flags.set(flag, *namespace == Namespace::New && flag != CloneFlags::CLONE_NEWCGROUP && !made);
+        flags.set(flag, *namespace == Namespace::New && !made);
     }
     flags.set(CloneFlags::CLONE_NEWUSER, plan.user.is_some());
-    flags | CloneFlags::CLONE_NEWNS
+    flags & !made_by_init(plan)
+}
+
+/// The namespaces that init makes when it has entered its groups and is root of its user namespace: the root of a cgroup namespace
+/// is where its maker is, and the message queues' file system of an ipc namespace belongs to its maker.
+pub(crate) fn made_by_init(plan: &Namespaces) -> CloneFlags {
+    let mut flags = CloneFlags::empty();
+    flags.set(CloneFlags::CLONE_NEWCGROUP, plan.cgroup == Namespace::New);
+    flags.set(CloneFlags::CLONE_NEWIPC, plan.ipc == Namespace::New && plan.user.is_some());
+    flags
 }
 
 /// The namespaces in which init differs from the shim, for execs: without pid, which the shim's children are born into.

@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
@@ -285,34 +285,6 @@ fn only_an_own_parent_is_removed() {
         for dir in mounts {
             assert!(!dir.join("hull").exists());
             fs::remove_dir(&dir).unwrap();
-        }
-    }
-}
-
-/// Not a test of correctness: `cargo test --release -- --ignored --nocapture cgroup_cost` prints what the groups of one container cost.
-#[test]
-#[ignore = "a measurement"]
-fn cgroup_cost() {
-    for bench in Bench::each("cost") {
-        let resources = Resources {
-            memory_max: Some(64 * MIB),
-            cpu_quota: Some(50_000),
-            pids_max: Some(100),
-            ..Resources::default()
-        };
-        let (mut made, mut removed) = (Vec::new(), Vec::new());
-        for round in 0..300 {
-            let start = Instant::now();
-            let group = bench.create(&format!("c{round}"), &resources);
-            made.push(start.elapsed());
-            let start = Instant::now();
-            group.remove().unwrap();
-            removed.push(start.elapsed());
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        for (what, mut times) in [("create", made), ("remove", removed)] {
-            times.sort_unstable();
-            eprintln!("{what}: median {:?}, p99 {:?}", times[times.len() / 2], times[times.len() * 99 / 100]);
         }
     }
 }
