@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use hull_proto::v1;
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{FcntlArg, fcntl};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -38,6 +38,11 @@ const GRACE: Duration = Duration::from_secs(10);
 /// Time that answers have to reach their clients once no call is under way: streams were told to end, and a client that does not read
 /// its stream, or does not read at all, is not waited for.
 const LINGER: Duration = Duration::from_secs(1);
+/// Of struct flock, in its types.
+#[expect(clippy::cast_possible_truncation, reason = "small constants")]
+const WRITE_LOCK: nix::libc::c_short = nix::libc::F_WRLCK as nix::libc::c_short;
+#[expect(clippy::cast_possible_truncation, reason = "small constants")]
+const FROM_THE_START: nix::libc::c_short = nix::libc::SEEK_SET as nix::libc::c_short;
 /// Name of the file in a directory that says which agent has it.
 const LOCK: &str = "hulld.lock";
 
@@ -109,19 +114,22 @@ fn context(config: &Config) -> Result<Context> {
     })
 }
 
-/// A directory that no other agent has, made if missing.
-fn lock(directory: &Path, key: &str) -> Result<Flock<File>> {
+/// A directory that no other agent has, made if missing. The lock is one of the process, see fcntl(2): one of the open file would be
+/// held by a child, too, that a killed agent had just begun to make.
+fn lock(directory: &Path, key: &str) -> Result<File> {
     let failed = |error| Error::io(format_args!("{key}: preparing {}", directory.display()), &error);
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
     let path = directory.join(LOCK);
     let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path).map_err(failed)?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-        Errno::EWOULDBLOCK => {
-            Error::new(Reason::InvalidState, format!("{key}: another agent has {}", directory.display()))
-                .hint("stop it, or choose another directory")
+    let whole = nix::libc::flock { l_type: WRITE_LOCK, l_whence: FROM_THE_START, l_start: 0, l_len: 0, l_pid: 0 };
+    match fcntl(&file, FcntlArg::F_SETLK(&whole)) {
+        Ok(_) => Ok(file),
+        Err(Errno::EACCES | Errno::EAGAIN) => {
+            Err(Error::new(Reason::InvalidState, format!("{key}: another agent has {}", directory.display()))
+                .hint("stop it, or choose another directory"))
         }
-        errno => Error::os(format_args!("{key}: locking {}", directory.display()), errno),
-    })
+        Err(errno) => Err(Error::os(format_args!("{key}: locking {}", directory.display()), errno)),
+    }
 }
 
 fn node(config: &Config, context: &Context) -> Result<NodeInfo> {
