@@ -86,15 +86,19 @@ impl ShimClient {
         lock(&self.waiting.replies).insert(seq, sender);
         let forget = Forget { waiting: &self.waiting, seq };
         let exchange = async {
-            if packet::send(&self.socket, &bytes, fds).await.is_ok()
-                && let Ok(answer) = receiver.await
-            {
-                return Ok(answer);
+            let answer = async {
+                packet::send(&self.socket, &bytes, fds).await.ok()?;
+                receiver.await.ok()
+            };
+            tokio::select! {
+                biased;
+                Some(answer) = answer => Ok(answer),
+                // Also where the request went out: a shim that has told of the end reads nothing any more.
+                link = self.ended() => Err(match link {
+                    Link::Exited(_) => Self::ended_error(),
+                    Link::Up | Link::Lost => Error::new(Reason::ShimLost, "the container's shim is gone"),
+                }),
             }
-            Err(match self.ended().await {
-                Link::Exited(_) => Self::ended_error(),
-                Link::Up | Link::Lost => Error::new(Reason::ShimLost, "the container's shim is gone"),
-            })
         };
         let answer = tokio::time::timeout(deadline, exchange).await.map_err(|_| {
             Error::new(Reason::ShimLost, format!("the shim did not answer within {deadline:?}"))
@@ -237,5 +241,20 @@ mod tests {
         rustix::net::send(&theirs, &words, rustix::net::SendFlags::empty()).unwrap();
         drop(theirs);
         assert_eq!(client.ended().await, Link::Exited(exit));
+    }
+
+    #[tokio::test]
+    async fn a_request_after_the_last_words_is_too_late_at_once() {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+        let client = ShimClient::new(ours).unwrap();
+        let exit = ExitRecord { code: 7, signal: 0, oom_killed: false, finished_at_nanos: 1 };
+        let words = hull_wire::encode(&Report::Event(Event::Exited(exit))).unwrap();
+        rustix::net::send(&theirs, &words, rustix::net::SendFlags::empty()).unwrap();
+        client.ended().await;
+        // Still open: the shim lingers, but reads nothing.
+        let answer = client.call(RequestBody::Status, &[], Duration::MAX).await;
+        assert_eq!(answer.err(), Some(ShimClient::ended_error()));
+        drop(theirs);
     }
 }
