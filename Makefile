@@ -1,11 +1,11 @@
 # The one door to every chore. Debian packages and tools that are missing are installed by `deps` (as root).
 
-.PHONY: help deps build shim demo test test-vm fuzz bench lint doc clean
+.PHONY: help deps build static demo test test-vm fuzz bench lint doc clean
 .DEFAULT_GOAL := help
 
 CARGO ?= cargo
 STATIC_TARGET := $(shell uname -m)-unknown-linux-gnu
-STATIC := $(CARGO) build --locked --profile shim --target $(STATIC_TARGET)
+STATIC := RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static" $(CARGO) build --locked --target $(STATIC_TARGET)
 TOOLS := target/tools
 export CARGO_TERM_COLOR ?= auto
 
@@ -15,16 +15,17 @@ help: ## Show this
 deps: ## Install what building and testing need and this machine lacks
 	@tests/scripts/deps build test
 
-build: shim ## Build hulld, hullctl and the static hull-shim
+build: static ## Build hulld, and the static hull-shim and hullctl
 	@tests/scripts/deps build
 	# The whole workspace at once, so that its dependencies are built with one set of features for `build` and `test`.
 	$(CARGO) build --locked --release --workspace
 
-shim: # Static, small programs: the shim, and the probe that the tests run inside containers
+static: # Static programs: the shim, the command line, and the probe that the tests run inside containers
 	@tests/scripts/deps build
-	RUSTFLAGS="-C target-feature=+crt-static -C relocation-model=static" $(STATIC) -p hull-shim -p hull-probe
-	@mkdir -p target/shim
-	@install -C -m 0755 target/$(STATIC_TARGET)/shim/hull-shim target/$(STATIC_TARGET)/shim/hull-probe target/shim/
+	$(STATIC) --profile shim -p hull-shim -p hull-probe
+	$(STATIC) --profile cli -p hull-ctl
+	@mkdir -p target/static
+	@cd target/$(STATIC_TARGET) && install -C -m 0755 shim/hull-shim shim/hull-probe cli/hullctl ../static/
 
 demo: ## Show a container's life from image to removal
 	deploy/demo

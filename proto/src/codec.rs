@@ -3,7 +3,7 @@
 //! Protobuf lets an unknown field pass in silence. In a request that is an option of which the user would believe that
 //! it holds, so it is refused by name. Answers are read leniently: an older client keeps working with a newer agent.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::marker::PhantomData;
 use std::sync::LazyLock;
 
@@ -17,6 +17,8 @@ use tonic::codec::{Codec, DecodeBuf, Decoder};
 use tonic_prost::{ProstCodec, ProstEncoder};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+/// End of the names of all requests, and of no other message (`buf lint`: RPC_REQUEST_STANDARD_NAME).
+const REQUEST: &str = "Request";
 /// Depth of nested messages at which decoding gives up; prost's own limit.
 const MAX_DEPTH: usize = 100;
 
@@ -27,20 +29,17 @@ type Fields = HashMap<u32, Option<String>>;
 struct Schema {
     /// Fields of each message, by its full name.
     messages: HashMap<String, Fields>,
-    /// Messages that are the input of a method.
-    requests: HashSet<String>,
 }
 
+/// Read by the first request that is decoded: a client, which decodes answers alone, never pays for it.
 static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
-    let mut schema = Schema { messages: HashMap::new(), requests: HashSet::new() };
+    let mut schema = Schema { messages: HashMap::new() };
     // The set is made by build.rs; a unit test holds it decodable.
     let set = FileDescriptorSet::decode(crate::FILE_DESCRIPTOR_SET).unwrap_or_default();
     for file in &set.file {
         for message in &file.message_type {
             schema.add(file.package(), message);
         }
-        let methods = file.service.iter().flat_map(|service| &service.method);
-        schema.requests.extend(methods.map(|method| method.input_type().trim_start_matches('.').to_owned()));
     }
     schema
 });
@@ -114,8 +113,8 @@ where
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        let name = U::full_name();
-        StrictDecoder { name: SCHEMA.requests.contains(&name).then_some(name), message: PhantomData }
+        let request = U::NAME.ends_with(REQUEST);
+        StrictDecoder { name: request.then(U::full_name), message: PhantomData }
     }
 }
 
@@ -151,6 +150,8 @@ fn refused(message: String) -> Status {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use prost::encoding::{encode_key, encode_varint};
 
     use super::*;
@@ -168,8 +169,13 @@ mod tests {
 
     #[test]
     fn every_request_of_every_method_is_known() {
-        assert!(SCHEMA.requests.len() >= 19, "{:?}", SCHEMA.requests);
-        assert!(SCHEMA.requests.iter().all(|name| SCHEMA.messages.contains_key(name)));
+        let set = FileDescriptorSet::decode(crate::FILE_DESCRIPTOR_SET).unwrap();
+        let methods = set.file.iter().flat_map(|file| &file.service).flat_map(|service| &service.method);
+        let requests: BTreeSet<_> = methods.map(|method| method.input_type().trim_start_matches('.')).collect();
+        let named: BTreeSet<_> =
+            SCHEMA.messages.keys().map(String::as_str).filter(|name| name.ends_with(REQUEST)).collect();
+        assert!(requests.len() >= 19, "{requests:?}");
+        assert_eq!(requests, named);
         assert!(SCHEMA.messages.contains_key("google.protobuf.Duration"));
     }
 

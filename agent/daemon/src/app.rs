@@ -1,5 +1,6 @@
 //! The one place where the agent's parts are put together: bind, restore, serve, drain.
 
+use std::convert::Infallible;
 use std::fs::{File, OpenOptions};
 use std::future::Future;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -9,13 +10,15 @@ use std::time::{Duration, SystemTime};
 
 use hull_proto::v1;
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{FcntlArg, fcntl};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, http};
 use tonic::service::Routes;
-use tonic::transport::Server;
-use tower::layer::util::{Identity, Stack};
+use tower::util::MapFutureLayer;
 
 use crate::config::Config;
 use crate::error::{Error, Reason, Result, causes};
@@ -32,6 +35,14 @@ use crate::store::Store;
 
 /// Time that calls under way have once the agent is asked to end.
 const GRACE: Duration = Duration::from_secs(10);
+/// Time that answers have to reach their clients once no call is under way: streams were told to end, and a client that does not read
+/// its stream, or does not read at all, is not waited for.
+const LINGER: Duration = Duration::from_secs(1);
+/// Of struct flock, in its types.
+#[expect(clippy::cast_possible_truncation, reason = "small constants")]
+const WRITE_LOCK: nix::libc::c_short = nix::libc::F_WRLCK as nix::libc::c_short;
+#[expect(clippy::cast_possible_truncation, reason = "small constants")]
+const FROM_THE_START: nix::libc::c_short = nix::libc::SEEK_SET as nix::libc::c_short;
 /// Name of the file in a directory that says which agent has it.
 const LOCK: &str = "hulld.lock";
 
@@ -105,19 +116,22 @@ fn context(config: &Config) -> Result<Context> {
     })
 }
 
-/// A directory that no other agent has, made if missing.
-fn lock(directory: &Path, key: &str) -> Result<Flock<File>> {
+/// A directory that no other agent has, made if missing. The lock is one of the process, see fcntl(2): one of the open file would be
+/// held by a child, too, that a killed agent had just begun to make.
+fn lock(directory: &Path, key: &str) -> Result<File> {
     let failed = |error| Error::io(format_args!("{key}: preparing {}", directory.display()), &error);
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
     let path = directory.join(LOCK);
     let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path).map_err(failed)?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-        Errno::EWOULDBLOCK => {
-            Error::new(Reason::InvalidState, format!("{key}: another agent has {}", directory.display()))
-                .hint("stop it, or choose another directory")
+    let whole = nix::libc::flock { l_type: WRITE_LOCK, l_whence: FROM_THE_START, l_start: 0, l_len: 0, l_pid: 0 };
+    match fcntl(&file, FcntlArg::F_SETLK(&whole)) {
+        Ok(_) => Ok(file),
+        Err(Errno::EACCES | Errno::EAGAIN) => {
+            Err(Error::new(Reason::InvalidState, format!("{key}: another agent has {}", directory.display()))
+                .hint("stop it, or choose another directory"))
         }
-        errno => Error::os(format_args!("{key}: locking {}", directory.display()), errno),
-    })
+        Err(errno) => Err(Error::os(format_args!("{key}: locking {}", directory.display()), errno)),
+    }
 }
 
 fn node(config: &Config, context: &Context) -> Result<NodeInfo> {
@@ -153,6 +167,8 @@ fn architecture(name: &str) -> &str {
 /// The services of all listeners, while they serve.
 struct Serving {
     listeners: JoinSet<Result<(), tonic::transport::Error>>,
+    /// Calls that have no answer yet; a stream is one from its first message.
+    calls: TaskTracker,
     health: tonic_health::server::HealthReporter,
 }
 
@@ -164,8 +180,11 @@ async fn serve(
 ) -> Result<Serving> {
     let (health, routes) = routes(edge).await?;
     let mut tasks = JoinSet::new();
+    let calls = TaskTracker::new();
     for listener in listeners {
-        let mut server: Server<Stack<DeadlineLayer, Identity>> = listen::server().layer(DeadlineLayer);
+        let tracked = calls.clone();
+        let track = MapFutureLayer::new(move |call: Call| tracked.track_future(call));
+        let mut server = listen::server().layer(track).layer(DeadlineLayer);
         if let (true, Some(tls)) = (listener.is_tcp(), &config.tls) {
             server = server
                 .tls_config(listen::tls(tls)?)
@@ -175,8 +194,11 @@ async fn serve(
         let shutdown = shutdown.clone().cancelled_owned();
         tasks.spawn(router.serve_with_incoming_shutdown(listener.connections(), shutdown));
     }
-    Ok(Serving { listeners: tasks, health })
+    Ok(Serving { listeners: tasks, calls, health })
 }
+
+/// A call until its answer begins.
+type Call = BoxFuture<http::Response<Body>, Infallible>;
 
 /// hull.v1, health and reflection.
 async fn routes(edge: &Edge) -> Result<(tonic_health::server::HealthReporter, Routes)> {
@@ -207,21 +229,28 @@ const SERVICES: [&str; 5] = [
     v1::node_service_server::SERVICE_NAME,
 ];
 
-/// Stops accepting, ends streams, and lets other calls come to their end within [`GRACE`].
+/// Stops accepting, ends streams, and lets calls under way come to their end within [`GRACE`].
 async fn drain(mut serving: Serving, shutdown: &CancellationToken) {
     for service in SERVICES {
         serving.health.set_service_status(service, tonic_health::ServingStatus::NotServing).await;
     }
     shutdown.cancel();
-    let all = async {
+    let closed = async {
         while let Some(served) = serving.listeners.join_next().await {
             if let Ok(Err(error)) = served {
                 tracing::warn!(error = causes(&error), "a listener failed");
             }
         }
     };
-    if tokio::time::timeout(GRACE, all).await.is_err() {
-        tracing::warn!("calls under way did not end in time and are cut off");
+    serving.calls.close();
+    let answered = async {
+        serving.calls.wait().await;
+        tokio::time::sleep(LINGER).await;
+    };
+    tokio::select! {
+        () = closed => {}
+        () = answered => tracing::info!("clients that do not read their streams to the end are cut off"),
+        () = tokio::time::sleep(GRACE) => tracing::warn!("calls under way did not end in time and are cut off"),
     }
 }
 

@@ -38,11 +38,13 @@ fn main() -> ExitCode {
 /// Waits for the agent's one Setup, obeys it, and monitors the container until its end.
 fn serve() -> Result<(), String> {
     let agent = startup::become_shim().map_err(|(what, errno)| format!("{what}: {errno}"))?;
+    let network =
+        setup::ahead::network().map_err(|errno| format!("returning from a new network namespace: {errno}"))?;
     let Some(request) = startup::wait_for_setup(&agent).map_err(|errno| format!("receiving the plan: {errno}"))? else {
         return Ok(());
     };
     let startup::SetupRequest { seq, order, attach } = request;
-    match order.and_then(|(plan, listener)| setup::start(&plan, listener)) {
+    match order.and_then(|(plan, listener)| setup::start(&plan, listener, network)) {
         Ok(container) => monitor::run(container, agent, seq, attach),
         Err(failure) => {
             monitor::report_failed_setup(agent, seq, failure);

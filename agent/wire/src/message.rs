@@ -31,8 +31,8 @@ pub enum RequestBody {
     },
     /// Start a further process. Descriptors: a memfd with the encoded [`crate::ProcessPlan`], then, unless it has a
     /// terminal, its standard input, output and error, which become the process's own.
-    /// Answer: [`Outcome::ExecStarted`] and, with a terminal, the descriptor of its master side.
-    /// Later [`Event::ExecExited`].
+    /// Answer: [`Outcome::ExecStarted`] and, with a terminal, the descriptor of its master side; later [`Event::ExecExited`].
+    /// [`Outcome::Ended`] if init ended before the process could run.
     Exec {
         /// Chosen by the agent, unique in the life of the shim.
         exec_id: u64,
@@ -130,6 +130,8 @@ pub enum Outcome {
     },
     /// Not done.
     Failed(Failure),
+    /// Not done: init has ended, and with it the container. [`Event::Exited`] follows.
+    Ended,
 }
 
 /// Something that happened.

@@ -146,6 +146,9 @@ pub struct RootfsPlan {
     pub work: String,
     /// Mount the root read-only once everything in it is made.
     pub read_only: bool,
+    /// Nothing that is written needs to survive the container: its end and fsync(2) write nothing to the disk. The directories
+    /// cannot be mounted a second time. See Documentation/filesystems/overlayfs.rst, "Volatile mount".
+    pub volatile: bool,
 }
 
 /// Flags of a mount, as the bits of MOUNT_ATTR_* (linux/mount.h).

@@ -332,16 +332,17 @@ fn pid_of(child: &Child) -> i32 {
 }
 
 /// The workspace.
-pub(crate) fn workspace() -> PathBuf {
+pub fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
 }
 
-/// `hulld` or `hullctl`: in HULL_BIN_DIR, by default the workspace's target/release.
+/// `hulld` or `hullctl`: in HULL_BIN_DIR, by default where `make build` has put it.
 ///
 /// # Panics
 /// If it has not been built.
 pub(crate) fn binary(name: &str) -> PathBuf {
-    let dir = std::env::var_os("HULL_BIN_DIR").map_or_else(|| workspace().join("target/release"), PathBuf::from);
+    let built = || workspace().join(if name == "hullctl" { "target/static" } else { "target/release" });
+    let dir = std::env::var_os("HULL_BIN_DIR").map_or_else(built, PathBuf::from);
     existing(dir.join(name))
 }
 
@@ -362,7 +363,7 @@ pub fn probe() -> PathBuf {
 }
 
 fn static_binary(variable: &str, name: &str) -> PathBuf {
-    let default = || workspace().join("target/shim").join(name);
+    let default = || workspace().join("target/static").join(name);
     existing(std::env::var_os(variable).map_or_else(default, PathBuf::from))
 }
 

@@ -25,7 +25,7 @@ mod small_disk;
 mod stream;
 pub mod wait;
 
-pub use agent::{Agent, AgentOptions, probe, shim};
+pub use agent::{Agent, AgentOptions, probe, shim, workspace};
 pub use authority::Authority;
 pub use client::{Clients, connect};
 pub use ctl::{Ctl, Pty};

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use hull_proto::v1::{ContainerConfig, Resources, UpdateContainerRequest};
+use hull_proto::v1::{ContainerConfig, IoMax, Resources, UpdateContainerRequest};
 use hull_tests::harness::{Session, assert_error, host, wait};
 use tonic::Code;
 
@@ -18,6 +18,12 @@ async fn read(hull: &Session, id: &str, controller: &str, v2: &str, v1: &str) ->
     let cgroup = hull.get(id).await.cgroup_path;
     assert!(cgroup.starts_with(hull.agent.cgroup()), "{cgroup}");
     host::text(host::cgroup_file(controller, &cgroup, v2, v1)).trim().to_owned()
+}
+
+/// The same, as a process in the container reads it.
+async fn read_inside(hull: &Session, id: &str, controller: &str, v2: &str, v1: &str) -> String {
+    let path = host::cgroup_file(controller, "", v2, v1);
+    hull.exec(id, &["cat", path.to_str().expect("UTF-8")]).await.text()
 }
 
 async fn update(hull: &Session, id: &str, resources: Resources) -> Result<Resources, tonic::Status> {
@@ -70,6 +76,135 @@ async fn limits_that_one_version_lacks_are_refused_there_by_name() {
     } else {
         assert_error(result, Code::FailedPrecondition, "UNSUPPORTED_FEATURE", "memory");
     }
+}
+
+#[tokio::test]
+async fn swap_is_limited_beside_memory() {
+    let hull = Session::shared().await;
+    // Version 1 counts memory and swap together.
+    let with_memory = |memory: i64, swap: i64| (if host::is_pure_v2() { swap } else { memory + swap }).to_string();
+    let resources = Resources { memory_max: Some(64 * MIB), memory_swap_max: Some(16 * MIB), ..Resources::default() };
+    let id = hull.run(limited(hull.probe(&["sleep"]), resources)).await;
+    let (v2, v1) = ("memory.swap.max", "memory.memsw.limit_in_bytes");
+    assert_eq!(read(&hull, &id, "memory", v2, v1).await, with_memory(64 * MIB, 16 * MIB));
+    assert_eq!(read_inside(&hull, &id, "memory", v2, v1).await, with_memory(64 * MIB, 16 * MIB));
+    let no_swap = Resources { memory_swap_max: Some(0), ..Resources::default() };
+    update(&hull, &id, no_swap.clone()).await.expect("no swap");
+    assert_eq!(read(&hull, &id, "memory", v2, v1).await, with_memory(64 * MIB, 0));
+    // More memory alone: what is allowed of swap stays.
+    update(&hull, &id, Resources { memory_max: Some(96 * MIB), ..Resources::default() }).await.expect("more memory");
+    assert_eq!(read(&hull, &id, "memory", v2, v1).await, with_memory(96 * MIB, 0));
+    let alone = hull.try_run(limited(hull.probe(&["sleep"]), no_swap)).await;
+    if host::is_pure_v2() {
+        assert_eq!(read(&hull, &alone.expect("version 2 limits swap alone"), "memory", v2, v1).await, "0");
+    } else {
+        assert_error(alone, Code::InvalidArgument, "INVALID_ARGUMENT", "memory_swap_max");
+    }
+}
+
+/// A whole disk, and its number as the kernel's files have it.
+fn disk() -> (String, String) {
+    let mut disks: Vec<_> = std::fs::read_dir("/sys/block").expect("/sys/block").flatten().collect();
+    disks.sort_by_key(std::fs::DirEntry::file_name);
+    let found = disks.iter().find_map(|entry| {
+        let node = Path::new("/dev").join(entry.file_name());
+        // A loop device may go at any moment.
+        let is_disk = entry.path().join("device").exists() && node.exists();
+        is_disk.then(|| (node.display().to_string(), host::text(entry.path().join("dev")).trim().to_owned()))
+    });
+    found.expect("a disk: these tests limit what a container may do to it")
+}
+
+#[tokio::test]
+async fn input_and_output_are_limited_per_device() {
+    let hull = Session::shared().await;
+    let (device, number) = disk();
+    let limit = IoMax { device: device.clone(), read_bps: Some(1 << 20), write_iops: Some(50), ..IoMax::default() };
+    let resources = Resources { io_max: vec![limit], ..Resources::default() };
+    let id = hull.run(limited(hull.probe(&["sleep"]), resources)).await;
+    let files =
+        ["read_bps", "write_bps", "read_iops", "write_iops"].map(|what| format!("blkio.throttle.{what}_device"));
+    let limits = async || {
+        let (mut outside, mut inside) = (Vec::new(), Vec::new());
+        for file in if host::is_pure_v2() { &files[..1] } else { &files } {
+            outside.push(read(&hull, &id, "blkio", "io.max", file).await);
+            inside.push(read_inside(&hull, &id, "blkio", "io.max", file).await);
+        }
+        assert_eq!(outside, inside);
+        outside
+    };
+    if host::is_pure_v2() {
+        assert_eq!(limits().await, [format!("{number} rbps=1048576 wbps=max riops=max wiops=50")]);
+    } else {
+        assert_eq!(limits().await, [format!("{number} 1048576"), String::new(), String::new(), format!("{number} 50")]);
+    }
+    // The new limits of a device replace the old ones whole.
+    // So little that what the container's end writes would take very long: it must not hold up the removal.
+    let limit = IoMax { device, write_bps: Some(4096), ..IoMax::default() };
+    update(&hull, &id, Resources { io_max: vec![limit], ..Resources::default() }).await.expect("UpdateContainer");
+    if host::is_pure_v2() {
+        assert_eq!(limits().await, [format!("{number} rbps=max wbps=4096 riops=max wiops=max")]);
+    } else {
+        assert_eq!(limits().await, [String::new(), format!("{number} 4096"), String::new(), String::new()]);
+    }
+    for wrong in ["/dev/null", "/dev/no-such-disk", "/etc/passwd", "vda", ""] {
+        let limit = IoMax { device: wrong.into(), read_bps: Some(1 << 20), ..IoMax::default() };
+        let resources = Resources { io_max: vec![limit], ..Resources::default() };
+        let refused = hull.try_run(limited(hull.probe(&[]), resources.clone())).await;
+        assert_error(refused, Code::InvalidArgument, "INVALID_ARGUMENT", "io_max");
+        let refused = update(&hull, &id, resources).await;
+        assert_error(refused, Code::InvalidArgument, "INVALID_ARGUMENT", "io_max");
+    }
+}
+
+#[tokio::test]
+async fn the_share_of_input_and_output_is_set_where_the_kernel_has_shares() {
+    let hull = Session::shared().await;
+    let resources = Resources { io_weight: Some(500), ..Resources::default() };
+    let started = hull.try_run(limited(hull.probe(&["sleep"]), resources)).await;
+    // Of the iocost policy, and of the BFQ scheduler, whose scale is a tenth as long.
+    let files = [("io.weight", "default 500"), ("io.bfq.weight", "136"), ("blkio.bfq.weight", "136")];
+    let Ok(id) = &started else {
+        assert_error(started, Code::FailedPrecondition, "UNSUPPORTED_FEATURE", "io_weight");
+        let parent = host::cgroup_file("blkio", hull.agent.cgroup(), "", "");
+        assert!(files.iter().all(|(file, _)| !parent.join(file).exists()), "refused, but the kernel has it");
+        return;
+    };
+    let mut set = 0;
+    for (file, expected) in files {
+        let outside = read(&hull, id, "blkio", file, file).await;
+        if !outside.is_empty() {
+            let words = outside.lines().next().unwrap_or_default();
+            assert_eq!(words.trim_start_matches("default "), expected.trim_start_matches("default "), "{file}");
+            assert_eq!(read_inside(&hull, id, "blkio", file, file).await, outside);
+            set += 1;
+        }
+    }
+    assert!(set > 0, "no file of the kernel has the weight");
+}
+
+#[tokio::test]
+async fn huge_pages_are_limited_where_the_kernel_has_the_controller() {
+    let hull = Session::shared().await;
+    if !host::is_pure_v2() && host::text(host::unified_root().join("cgroup.controllers")).contains("hugetlb") {
+        eprintln!("skipped: would enable a controller at the root of a hierarchy that others use");
+        return;
+    }
+    let hugetlb = |size: &str| Resources { hugetlb: [(size.to_owned(), 4 << 20)].into(), ..Resources::default() };
+    let controllers = host::text("/sys/fs/cgroup/cgroup.controllers");
+    let started = hull.try_run(limited(hull.probe(&["sleep"]), hugetlb("2MB"))).await;
+    if controllers.split_whitespace().any(|name| name == "hugetlb") || Path::new("/sys/fs/cgroup/hugetlb").exists() {
+        let id = started.expect("the kernel has the controller");
+        let (v2, v1) = ("hugetlb.2MB.max", "hugetlb.2MB.limit_in_bytes");
+        assert_eq!(read(&hull, &id, "hugetlb", v2, v1).await, (4 * MIB).to_string());
+        assert_eq!(read_inside(&hull, &id, "hugetlb", v2, v1).await, (4 * MIB).to_string());
+    } else {
+        assert_error(started, Code::FailedPrecondition, "UNSUPPORTED_FEATURE", "hugetlb");
+    }
+    let unknown = hull.try_run(limited(hull.probe(&["sleep"]), hugetlb("3MB"))).await;
+    assert_error(unknown, Code::FailedPrecondition, "UNSUPPORTED_FEATURE", "hugetlb");
+    let wrong = hull.try_create(limited(hull.probe(&["sleep"]), hugetlb("../x"))).await;
+    assert_error(wrong, Code::InvalidArgument, "INVALID_ARGUMENT", "hugetlb");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hull_proto::v1::{ContainerConfig, ExecStart, TerminalSize, exec_response};
+use hull_proto::v1::{ContainerConfig, ContainerState, ExecStart, TerminalSize, exec_response};
 use hull_tests::harness::{ExecSession, Report, Session, assert_error, duration, host, metadata, wait};
 use sha2::{Digest as _, Sha256};
 use tonic::Code;
@@ -292,6 +292,33 @@ async fn an_exec_ends_with_the_container() {
     hull.kill(&id, "KILL").await;
     let done = wait::within("the exec", session.finish()).await.expect("Exec");
     assert_eq!(done.exit.code, 137);
+}
+
+#[tokio::test]
+async fn an_exec_that_meets_the_container_s_end_says_so() {
+    let hull = Session::shared().await;
+    let id = hull.create(hull.probe(&["sleep"])).await;
+    for _ in 0..20 {
+        hull.start(&id).await;
+        // One after the other until one comes too late: the end meets each at another moment.
+        let execs = (0..4).map(|_| async {
+            loop {
+                match hull.exec_with(start(&id, &["true"])).await {
+                    Ok(done) => assert!(matches!(done.exit.code, 0 | 137), "{done:?}"),
+                    Err(status) => return status,
+                }
+            }
+        });
+        let kill = async {
+            tokio::time::sleep(wait::scaled(Duration::from_millis(15))).await;
+            hull.kill(&id, "KILL").await;
+        };
+        let (refused, ()) = tokio::join!(futures_util::future::join_all(execs), kill);
+        for status in refused {
+            assert_error::<()>(Err(status), Code::FailedPrecondition, "INVALID_STATE", "");
+        }
+        hull.until_state(&id, ContainerState::Exited).await;
+    }
 }
 
 #[tokio::test]

@@ -47,6 +47,30 @@ async fn the_host_s_mount_table_does_not_grow_with_containers() {
 }
 
 #[tokio::test]
+async fn mount_points_leave_no_trace_in_the_writable_layer() {
+    let hull = Session::shared().await;
+    let image = hull.image("no-mount-points", Rootfs::empty().dir("bin", 0o755).programs()).await;
+    let id = hull.run(ContainerConfig { image, ..hull.probe(&["sleep"]) }).await;
+    let seen = hull.exec(&id, &["/bin/cat", "/etc/hosts"]).await;
+    assert!(seen.text().contains("localhost"), "{seen:?}");
+    let upper = hull.agent.data_dir().join("containers").join(&id).join("upper");
+    let written: Vec<_> = std::fs::read_dir(upper).expect("the writable layer").flatten().collect();
+    assert!(written.is_empty(), "{written:?}");
+}
+
+/// What nobody will ever read again is not written to the disk, neither at fsync nor at the end; all else is.
+#[tokio::test]
+async fn the_root_of_a_container_that_goes_with_its_end_is_volatile() {
+    let hull = Session::shared().await;
+    for auto_remove in [true, false] {
+        let id = hull.run(ContainerConfig { auto_remove, ..hull.probe(&["sleep"]) }).await;
+        let table = host::text(format!("/proc/{}/mountinfo", hull.get(&id).await.pid));
+        let root = table.lines().find(|line| line.split(' ').nth(4) == Some("/")).expect("a root");
+        assert_eq!(root.contains("volatile"), auto_remove, "{root}");
+    }
+}
+
+#[tokio::test]
 async fn mounts_are_those_of_the_runtime_spec_and_no_others() {
     let hull = Session::shared().await;
     let report = hull.report(hull.probe(&[])).await;

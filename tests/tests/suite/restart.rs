@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hull_proto::v1::{
-    ContainerConfig, ContainerState, CreateContainerRequest, ListContainersRequest, RemoveContainerRequest, Resources,
-    StartContainerRequest, StreamLogsRequest,
+    ContainerConfig, ContainerState, CreateContainerRequest, ExecStart, ListContainersRequest, RemoveContainerRequest,
+    Resources, StartContainerRequest, StopContainerRequest, StreamLogsRequest,
 };
-use hull_tests::harness::{Agent, AgentOptions, AttachSession, Session, host, wait};
+use hull_tests::harness::{Agent, AgentOptions, AttachSession, ExecSession, Session, duration, host, wait};
 
 async fn restart(hull: &mut Session) {
     hull.agent.crash_and_restart();
@@ -246,6 +246,59 @@ async fn sigterm_drains_and_containers_run_on() {
     hull.reconnect().await;
     assert_eq!((hull.state(&id).await, hull.get(&id).await.pid), (ContainerState::Running, pid));
     hull.remove(&id).await;
+}
+
+/// What the agent gives calls under way; no factor scales it.
+const GRACE: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn a_client_that_stands_still_does_not_hold_the_agent_s_end_up() {
+    let mut hull = Session::own().await;
+    // More than a stream may have under way, so that the agent still has lines to send, whatever the client is told.
+    let id = hull.run(hull.probe(&["lines", "2000000"])).await;
+    hull.wait(&id).await;
+    let sleeper = hull.run(hull.probe(&["sleep"])).await;
+    let request = StreamLogsRequest { container: id.clone(), ..Default::default() };
+    let mut unread = hull.clients.containers.clone().stream_logs(request).await.expect("StreamLogs").into_inner();
+    let first = wait::within("the first lines", unread.message()).await;
+    assert!(first.expect("StreamLogs").is_some());
+    let words = ["/probe", "lines", "2000000"].map(str::to_owned).into();
+    let endless = ExecStart { container: sleeper.clone(), argv: words, ..Default::default() };
+    let exec = ExecSession::start(&hull.clients, endless).await.expect("Exec");
+    // Both stand still, once what may be under way is.
+    let written = || host::text(format!("/proc/{}/io", exec.pid));
+    wait::until("the process waits for its reader", || {
+        let before = written();
+        std::thread::sleep(Duration::from_millis(200));
+        (before.contains("wchar") && written() == before).then_some(())
+    });
+    let begin = Instant::now();
+    assert_eq!(hull.agent.terminate(), Some(0));
+    assert!(begin.elapsed() < GRACE / 2, "{:?}:\n{}", begin.elapsed(), hull.agent.log());
+    drop((unread, exec));
+    hull.agent.spawn();
+    hull.reconnect().await;
+    assert_eq!(hull.state(&sleeper).await, ContainerState::Running);
+}
+
+#[tokio::test]
+async fn a_call_under_way_comes_to_its_end_before_the_agent_s() {
+    let mut hull = Session::own().await;
+    let id = hull.run(hull.probe(&["ignore-term"])).await;
+    hull.until_logged(&id, "ready").await;
+    // Longer than a client that stands still is given.
+    let request = StopContainerRequest { container: id.clone(), grace_period: Some(duration(Duration::from_secs(3))) };
+    let mut containers = hull.clients.containers.clone();
+    let stopping = tokio::spawn(async move { containers.stop_container(request).await });
+    hull.until_state(&id, ContainerState::Stopping).await;
+    let begin = Instant::now();
+    assert_eq!(hull.agent.terminate(), Some(0));
+    assert!(begin.elapsed() < GRACE, "{:?}", begin.elapsed());
+    let stopped = stopping.await.expect("join").expect("StopContainer");
+    assert_eq!(stopped.into_inner().exit.expect("an exit").code, 137);
+    hull.agent.spawn();
+    hull.reconnect().await;
+    assert_eq!(hull.state(&id).await, ContainerState::Exited);
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use hull_wire::Step;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 
+use super::base::BASE_LAYER;
 use super::{Image, Images};
 use crate::error::{Error, Reason, Result};
 
@@ -62,11 +63,9 @@ impl LayerMounts {
     /// # Errors
     /// `StartFailed` if a layer cannot be mounted; then none is counted.
     pub(crate) fn acquire(&self, image: &Image) -> Result<Vec<PathBuf>> {
-        for (index, layer) in image.layers.iter().enumerate() {
-            if let Err(error) = self.acquire_layer(&layer.diff_id) {
-                for acquired in &image.layers[..index] {
-                    self.release_layer(&acquired.diff_id)?;
-                }
+        for (index, layer) in layers(image).enumerate() {
+            if let Err(error) = self.acquire_layer(layer) {
+                layers(image).take(index).try_for_each(|acquired| self.release_layer(acquired))?;
                 return Err(error);
             }
         }
@@ -75,8 +74,7 @@ impl LayerMounts {
 
     /// The mount points of layers that the caller has acquired, the topmost first.
     pub(crate) fn mounted(&self, image: &Image) -> Vec<PathBuf> {
-        let points = image.layers.iter().rev().map(|layer| self.shared.directory.join(name(&layer.diff_id)));
-        points.collect()
+        layers(image).rev().map(|layer| self.shared.directory.join(name(layer))).collect()
     }
 
     /// Counts one user of each layer less, and unmounts those without any.
@@ -84,7 +82,7 @@ impl LayerMounts {
     /// # Errors
     /// `System` if one cannot be unmounted.
     pub(crate) fn release(&self, image: &Image) -> Result<()> {
-        image.layers.iter().try_for_each(|layer| self.release_layer(&layer.diff_id))
+        layers(image).try_for_each(|layer| self.release_layer(layer))
     }
 
     /// Unmounts everything that nobody has acquired.
@@ -194,6 +192,11 @@ impl LayerMounts {
         }
         fs::remove_dir(&target).map_err(|error| Error::io(format_args!("removing {}", target.display()), &error))
     }
+}
+
+/// What the overlay of an image's containers lies over, the lowest first.
+fn layers(image: &Image) -> impl DoubleEndedIterator<Item = &str> {
+    std::iter::once(BASE_LAYER).chain(image.layers.iter().map(|layer| layer.diff_id.as_str()))
 }
 
 /// Name of a layer's mount point.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! DATA/images/content/   OCI image layout: manifests, configs and layers as they came
-//! DATA/images/layers/    one EROFS file per layer, named by its diff id
+//! DATA/images/layers/    one EROFS file per layer, named by its diff id, and the base layer of all containers
 //! DATA/images/damaged/   what was found damaged and set aside, until the next prune
 //! DATA/images/parts/     blobs on their way from a registry, and what is there of those that did not arrive
 //! DATA/images/tmp/       scratch; emptied at every start
@@ -13,6 +13,7 @@
 //! that is missing is converted anew from its blob.
 
 mod ahead;
+mod base;
 mod catalog;
 mod changes;
 mod commit;

@@ -38,6 +38,7 @@ pub(super) fn open(root: &Path, store: Store, pulls: Pulls) -> Result<Shared> {
         changes: Mutex::new(()),
         mending: Mutex::new(()),
     };
+    super::base::make(&shared)?;
     let records = records(&shared.store)?;
     if records.is_empty() {
         // What could not be read anew keeps its files.

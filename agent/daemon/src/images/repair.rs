@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tempfile::NamedTempFile;
 
+use super::base::{self, BASE_LAYER};
 use super::content::sync_directory;
 use super::import::Progress;
 use super::layer::Converted;
@@ -112,6 +113,11 @@ pub(super) fn convert(shared: &Shared, diff_id: &str, cancelled: &AtomicBool) ->
 pub(super) fn mend(shared: &Shared, diff_id: &str) -> Result<bool> {
     // Two starts may find the same damage: the second finds it mended.
     let _turn = shared.mending.lock().unwrap_or_else(PoisonError::into_inner);
+    if diff_id == BASE_LAYER {
+        // There is nothing to compare it with; it is made in no time.
+        layer_file::set_aside(shared, diff_id)?;
+        return base::make(shared).map(|()| true);
+    }
     let never = AtomicBool::new(false);
     let Some(known) = shared.catalog.layer(diff_id) else { return Ok(false) };
     let problem = layer_file::problem(shared, &known, &mut |_| Ok(()))?;

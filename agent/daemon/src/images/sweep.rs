@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::Shared;
+use super::base::BASE_LAYER;
 use crate::error::{Error, Result};
 
 /// Files that neither an image nor an import in flight needs.
@@ -19,7 +20,8 @@ pub(super) struct Unneeded {
 /// Finds the blobs and layer files that are not among `needs`. Call with the changes locked.
 pub(super) fn unneeded(shared: &Shared, needs: &BTreeMap<String, usize>) -> Result<Unneeded> {
     let blobs = shared.content.list().into_iter().filter(|(digest, _)| !needs.contains_key(digest));
-    let kept: BTreeSet<_> = needs.keys().map(|diff_id| shared.layer_path(diff_id)).collect();
+    let layers = needs.keys().map(String::as_str).chain([BASE_LAYER]);
+    let kept: BTreeSet<_> = layers.map(|layer| shared.layer_path(layer)).collect();
     let mut files = files(&shared.layers)?;
     files.retain(|(path, _)| !kept.contains(path));
     Ok(Unneeded { blobs: blobs.collect(), files })

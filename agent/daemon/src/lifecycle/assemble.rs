@@ -1,5 +1,5 @@
 //! From record and image to everything that a shim needs: control group, directories, mounted layers, socket, plan.
-//! The one place where these come together; in one go, on a blocking thread.
+//! The one place where these come together.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use hull_wire::{Step, StepTime};
 use oci_spec::runtime::Spec;
+use tokio::sync::oneshot;
 
 use super::config::{ContainerConfig, NamespaceMode};
 use super::container::{clean_cgroup, nanos_since};
@@ -19,6 +20,7 @@ use super::security::devices::DevicePolicy;
 use super::spec::{self, ImageDefaults, JoinedNamespaces, SpecContext, UserNamespaceRange};
 use super::state::refused;
 use super::userns;
+use crate::blocking::blocking;
 use crate::error::{Error, Reason, Result};
 use crate::images::Image;
 use crate::runtime::cgroup::{CgroupMode, ContainerCgroup};
@@ -89,60 +91,127 @@ fn hostname_of(view: &View) -> String {
     view.config.hostname.clone().unwrap_or_else(|| view.id[..view.id.len().min(12)].to_owned())
 }
 
-/// Makes everything for one start. On failure nothing is left but directories that the next start uses again.
-pub(crate) fn assemble(context: &Context, start: &Start) -> Result<Assembled> {
-    let mut begun = Instant::now();
-    let mut steps = Vec::with_capacity(4);
-    let mut lap = |step: Step| {
-        steps.push(StepTime { step, nanos: nanos_since(begun) });
-        begun = Instant::now();
+/// Makes everything for one start: the control groups on one thread, all else on another, for either takes the kernel long. On
+/// failure nothing is left but directories that the next start uses again.
+pub(crate) async fn assemble(context: &Arc<Context>, start: Start) -> Result<Assembled> {
+    let cgroup = context.cgroups.group(&start.record.id, &start.record.config.resources)?;
+    let start = Arc::new(start);
+    let (device_rules, awaited) = oneshot::channel();
+    // Queued first, for the groups wait for the device rules: however few threads there are, those come.
+    let parts = {
+        let (context, start, cgroup) = (Arc::clone(context), Arc::clone(&start), cgroup.clone());
+        blocking(move || make_parts(&context, &start, &cgroup, device_rules))
     };
-    let layers =
-        if start.holds_layers { context.layers.mounted(&start.image) } else { context.layers.acquire(&start.image)? };
-    lap(Step::Layers);
-    let result = make(context, start, &layers, &mut lap);
-    if result.is_err() && !start.holds_layers {
-        context.layers.release(&start.image)?;
+    let groups = {
+        let (context, start, cgroup) = (Arc::clone(context), Arc::clone(&start), cgroup.clone());
+        blocking(move || make_groups(&context, &start, &cgroup, awaited))
+    };
+    match tokio::join!(parts, groups) {
+        (Ok(parts), Ok(groups)) => {
+            let Parts { plan, listener, spec, mut steps } = parts;
+            steps.push(groups);
+            Ok(Assembled { plan, listener, cgroup, spec, steps })
+        }
+        (parts, groups) => {
+            let error = parts.as_ref().err().or(groups.as_ref().err()).cloned();
+            let (made_parts, made_groups) = (parts.is_ok(), groups.is_ok());
+            let context = Arc::clone(context);
+            let undone = blocking(move || {
+                if made_groups {
+                    clean_cgroup(&cgroup)?;
+                }
+                if made_parts && !start.holds_layers {
+                    context.layers.release(&start.image)?;
+                }
+                Ok(())
+            });
+            undone.await?;
+            Err(error.unwrap_or_else(|| Error::new(Reason::Internal, "a start failed without a word")))
+        }
     }
-    let (plan, listener, cgroup, spec) = result?;
-    Ok(Assembled { plan, listener, cgroup, spec, steps })
 }
 
-fn make(
+/// What a start needs beside control groups.
+struct Parts {
+    plan: OwnedFd,
+    listener: OwnedFd,
+    /// The OCI runtime spec as JSON.
+    spec: Vec<u8>,
+    steps: Vec<StepTime>,
+}
+
+/// Measures steps that follow one another.
+struct Laps {
+    begun: Instant,
+    steps: Vec<StepTime>,
+}
+
+impl Laps {
+    fn lap(&mut self, step: Step) {
+        self.steps.push(StepTime { step, nanos: nanos_since(self.begun) });
+        self.begun = Instant::now();
+    }
+}
+
+fn make_groups(
     context: &Context,
     start: &Start,
+    cgroup: &ContainerCgroup,
+    device_rules: oneshot::Receiver<Vec<String>>,
+) -> Result<StepTime> {
+    let begun = Instant::now();
+    // Where they do not come, the parts have failed and tell why.
+    let rules =
+        || device_rules.blocking_recv().map_err(|_| Error::new(Reason::Internal, "the device rules did not come"));
+    context.cgroups.make(cgroup, &start.record.config.resources, rules)?;
+    Ok(StepTime { step: Step::Cgroup, nanos: nanos_since(begun) })
+}
+
+fn make_parts(
+    context: &Context,
+    start: &Start,
+    cgroup: &ContainerCgroup,
+    device_rules: oneshot::Sender<Vec<String>>,
+) -> Result<Parts> {
+    let mut laps = Laps { begun: Instant::now(), steps: Vec::with_capacity(4) };
+    let layers =
+        if start.holds_layers { context.layers.mounted(&start.image) } else { context.layers.acquire(&start.image)? };
+    laps.lap(Step::Layers);
+    let parts = make_parts_over(context, start, cgroup, &layers, device_rules, laps);
+    if parts.is_err() && !start.holds_layers {
+        context.layers.release(&start.image)?;
+    }
+    parts
+}
+
+fn make_parts_over(
+    context: &Context,
+    start: &Start,
+    cgroup: &ContainerCgroup,
     layers: &[PathBuf],
-    lap: &mut impl FnMut(Step),
-) -> Result<(OwnedFd, OwnedFd, ContainerCgroup, Vec<u8>)> {
+    device_rules: oneshot::Sender<Vec<String>>,
+    mut laps: Laps,
+) -> Result<Parts> {
     let record = &start.record;
-    let dirs = context.dirs.container(&record.id);
-    dirs.prepare(record.userns_base.unwrap_or(0)).map_err(|error| error.step(Step::RunDir))?;
-    let listener = shim::listen(&dirs.socket()).map_err(|error| error.step(Step::RunDir))?;
-    lap(Step::RunDir);
     let image = defaults(&start.image);
     let uts_hostname = start.joined.hostname.clone().unwrap_or_else(|| context.host.name());
     let spec = build_spec(context, start, &image, &uts_hostname)?;
+    // Nobody waits for them where there is no version 1 controller.
+    let _unused = device_rules.send(v1_device_lines(context, &spec)?);
     let spec_json = spec::to_json(&spec)?;
-    lap(Step::Plan);
-    let lines = v1_device_lines(context, &spec)?;
-    let cgroup = context.cgroups.create(&record.id, &record.config.resources, &lines)?;
-    lap(Step::Cgroup);
-    let parts = Parts { dirs: &dirs, layers, image: &image, spec: &spec, cgroup: &cgroup, uts_hostname: &uts_hostname };
-    let plan = compile(context, start, &parts);
-    match plan.and_then(|plan| memfd::encoded("hull-plan", &plan)) {
-        Ok(plan) => {
-            lap(Step::Plan);
-            Ok((plan, listener, cgroup, spec_json.into_bytes()))
-        }
-        Err(error) => {
-            clean_cgroup(&cgroup)?;
-            Err(error)
-        }
-    }
+    let dirs = context.dirs.container(&record.id);
+    let sources = Sources { dirs: &dirs, layers, image: &image, spec: &spec, cgroup, uts_hostname: &uts_hostname };
+    let plan = compile(context, start, &sources)?;
+    let plan = memfd::encoded("hull-plan", &plan)?;
+    laps.lap(Step::Plan);
+    dirs.prepare(record.userns_base.unwrap_or(0)).map_err(|error| error.step(Step::RunDir))?;
+    let listener = shim::listen(&dirs.socket()).map_err(|error| error.step(Step::RunDir))?;
+    laps.lap(Step::RunDir);
+    Ok(Parts { plan, listener, spec: spec_json.into_bytes(), steps: laps.steps })
 }
 
 /// What a plan is compiled from.
-struct Parts<'a> {
+struct Sources<'a> {
     dirs: &'a ContainerDirs,
     layers: &'a [PathBuf],
     image: &'a ImageDefaults,
@@ -183,28 +252,28 @@ fn v1_device_lines(context: &Context, spec: &Spec) -> Result<Vec<String>> {
     Ok(DevicePolicy::from_rules(rules.map_or(&[], Vec::as_slice))?.v1_lines())
 }
 
-fn compile(context: &Context, start: &Start, parts: &Parts<'_>) -> Result<hull_wire::Plan> {
+fn compile(context: &Context, start: &Start, sources: &Sources<'_>) -> Result<hull_wire::Plan> {
     let record = &start.record;
-    let layers: Vec<String> = parts.layers.iter().map(|path| text(path)).collect::<Result<_>>()?;
+    let layers: Vec<String> = sources.layers.iter().map(|path| text(path)).collect::<Result<_>>()?;
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let shares_host = record.config.namespaces.network == NamespaceMode::Host;
     plan::compile(
-        parts.spec,
+        sources.spec,
         &PlanContext {
             config: &record.config,
-            image: parts.image,
+            image: sources.image,
             id: &record.id,
-            run_dir: &text(&parts.dirs.run)?,
-            log_path: Some(&text(&parts.dirs.log())?),
+            run_dir: &text(&sources.dirs.run)?,
+            log_path: Some(&text(&sources.dirs.log())?),
             layers: &layers,
-            upper: &text(&parts.dirs.upper())?,
-            work: &text(&parts.dirs.work())?,
-            cgroup: parts.cgroup.plan(),
+            upper: &text(&sources.dirs.upper())?,
+            work: &text(&sources.dirs.work())?,
+            cgroup: sources.cgroup.plan(),
             device_filter: !context.cgroups.has_v1_devices(),
-            cgroup_v1: &parts.cgroup.v1_dirs(),
+            cgroup_v1: &sources.cgroup.v1_dirs(),
             host_resolv_conf: &read("/etc/resolv.conf"),
             host_hosts: &if shares_host { read("/etc/hosts") } else { String::new() },
-            uts_hostname: parts.uts_hostname,
+            uts_hostname: sources.uts_hostname,
             terminal_size: start.terminal_size.unwrap_or(DEFAULT_TERMINAL_SIZE),
             seccomp: &context.seccomp,
         },

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::container::{Hold, Reading, Request, blocking};
+use super::container::{Hold, Reading, Request};
 use super::containers::Containers;
 use super::context::Context;
 use super::plan::GENERATED_FILES;
 use super::{spec, userns};
+use crate::blocking::blocking;
 use crate::error::{Error, Reason, Result};
 use crate::images::{Change, CommitOptions, Committing, Image, Owners, WritableLayer};
 

@@ -14,6 +14,7 @@ use super::record::{Exit, Record, RequestKey, View};
 use super::spec;
 use super::spec::validate::validate_resources;
 use super::state::State;
+use crate::blocking::blocking;
 use crate::error::{Error, Reason, Result};
 use crate::space;
 use crate::store::{Table, Write};
@@ -218,7 +219,7 @@ impl Containers {
     pub(crate) async fn runtime_spec(&self, reference: &str) -> Result<Option<String>> {
         let id = self.get(reference)?.id.clone();
         let store = self.context.store.clone();
-        super::container::blocking(move || {
+        blocking(move || {
             let json = store.get(Table::Specs, &id)?;
             json.map(|bytes| spec::for_display(&String::from_utf8_lossy(&bytes))).transpose()
         })
@@ -273,7 +274,7 @@ impl Containers {
             return;
         }
         let context = Arc::clone(&self.context);
-        let settled = super::container::blocking(move || {
+        let settled = blocking(move || {
             context.layers.clear()?;
             context.cgroups.remove_parent()
         });

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::container::blocking;
 use super::containers::Containers;
 use super::record::{View, now_nanos};
 use super::state::State;
+use crate::blocking::blocking;
 use crate::error::Result;
 use crate::runtime::measure::{self, Measured};
 

@@ -15,11 +15,12 @@ use std::sync::Arc;
 
 use hull_wire::{Outcome, RequestBody, Target};
 
-use super::container::{Container, Restored, Run, blocking, clean_cgroup, recorded_exit};
+use super::container::{Container, Restored, Run, clean_cgroup, recorded_exit};
 use super::containers::Containers;
 use super::context::{KILL_DEADLINE, START_DEADLINE};
 use super::record::{Exit, Record, Tombstone};
 use super::state::State;
+use crate::blocking::blocking;
 use crate::error::{Error, Reason, Result};
 use crate::runtime::dirs::ContainerDirs;
 use crate::runtime::shim::{Link, ShimClient};
@@ -190,7 +191,7 @@ impl Containers {
         }
     }
 
-    /// Removes what belongs to no record.
+    /// Removes what belongs to no record, and control groups of containers that do not run: a start makes them first of all.
     async fn sweep(&self, known: &HashSet<String>) -> Result<()> {
         let context = Arc::clone(&self.context);
         let (data, run, cgroups) = blocking(move || {
@@ -198,6 +199,10 @@ impl Containers {
             Ok((data, run, context.cgroups.list()?))
         })
         .await?;
+        let runs = |id: &String| self.index.find(id).is_ok_and(|handle| handle.view().state.is_active());
+        for id in cgroups.iter().filter(|id| known.contains(*id) && !runs(id)) {
+            self.clean_up_after(id).await;
+        }
         let mut strays: HashSet<String> = data.into_iter().chain(cgroups).filter(|id| !known.contains(id)).collect();
         let stray_run = |name: &String| !known.iter().chain(&strays).any(|id| id.starts_with(name.as_str()));
         let more: Vec<String> = run.into_iter().filter(stray_run).collect();

@@ -9,11 +9,12 @@ use tokio::sync::oneshot;
 
 use super::assemble;
 use super::config::ExecConfig;
-use super::container::{FirstAttachment, Handle, Request, blocking};
+use super::container::{FirstAttachment, Handle, Request};
 use super::containers::{Containers, wait_for};
 use super::context::START_DEADLINE;
 use super::plan::{self, ExecContext};
 use super::record::{Exit, View, now_nanos};
+use crate::blocking::blocking;
 use crate::error::{Error, Reason, Result};
 use crate::runtime::memfd;
 use crate::runtime::shim::ShimClient;
@@ -155,12 +156,11 @@ impl Containers {
         let answer = client.call(RequestBody::Exec { exec_id }, &fds, START_DEADLINE).await?;
         let pid = match answer.outcome {
             Outcome::ExecStarted { pid } => pid,
-            Outcome::Failed(failure) => {
+            other => {
                 client.forget_exec(exec_id);
                 owner.ended.store(true, Ordering::Relaxed);
-                return Err(exec_error(&failure));
+                return Err(not_started(&other));
             }
-            other => return Err(Error::new(Reason::Internal, format!("the shim answered an exec with {other:?}"))),
         };
         if let Some(master) = answer.fds.into_iter().next() {
             let (input, output) = stdio::terminal(master)?;
@@ -253,8 +253,12 @@ impl Containers {
     }
 }
 
-fn exec_error(failure: &hull_wire::Failure) -> Error {
-    Error { reason: Reason::ExecFailed, ..super::record::start_error(failure) }
+fn not_started(outcome: &Outcome) -> Error {
+    match outcome {
+        Outcome::Failed(failure) => Error { reason: Reason::ExecFailed, ..super::record::start_error(failure) },
+        Outcome::Ended => ShimClient::ended_error(),
+        other => Error::new(Reason::Internal, format!("the shim answered an exec with {other:?}")),
+    }
 }
 
 /// Kills the process of an exec when its time is over, unless the container is gone before.

@@ -13,7 +13,7 @@ use super::subscription::Frame;
 use super::{Selector, StatsHub, Subscription};
 use crate::error::Reason;
 use crate::lifecycle::config::Resources;
-use crate::runtime::cgroup::{CgroupManager, CgroupMode, StatDirs, Version};
+use crate::runtime::cgroup::{CgroupManager, CgroupMode, ContainerCgroup, StatDirs, Version};
 
 const TENTH: Duration = Duration::from_millis(100);
 
@@ -201,6 +201,12 @@ impl Real {
         }
         all
     }
+
+    fn create(&self, id: &str, limits: &Resources) -> ContainerCgroup {
+        let group = self.0.group(id, limits).unwrap();
+        self.0.make(&group, limits, || Ok(Vec::new())).unwrap();
+        group
+    }
 }
 
 impl Drop for Real {
@@ -222,7 +228,7 @@ async fn the_kernel_is_read() {
             cpu_quota: Some(3_000),
             ..Resources::default()
         };
-        let group = real.0.create("c1", &limits, &[]).unwrap();
+        let group = real.create("c1", &limits);
         // Files have to be read by a member for the page cache and faults to be its own.
         let mut member = Command::new("sh")
             .args(["-c", "while read l; do :; done; while :; do :; done"])
@@ -259,33 +265,5 @@ async fn the_kernel_is_read() {
         group.remove().unwrap();
         until("gone", || hub.passes() > 2).await;
         assert_eq!(hub.read_once(&Selector::default()).await.unwrap(), []);
-    }
-}
-
-/// Not a test of correctness: `-- --ignored --nocapture stats_cost` prints what reading 100 containers costs.
-#[tokio::test]
-#[ignore = "a measurement"]
-async fn stats_cost() {
-    for real in Real::each("statscost") {
-        let hub = StatsHub::default();
-        for at in 0..100 {
-            let group = real.0.create(&format!("c{at}"), &Resources::default(), &[]).unwrap();
-            hub.register(&format!("c{at}"), "c", BTreeMap::new(), group.stat_dirs());
-        }
-        for _ in 0..3 {
-            let start = Instant::now();
-            assert_eq!(hub.read_once(&Selector::default()).await.unwrap().len(), 100);
-            eprintln!("once, files opened: {:?}", start.elapsed());
-        }
-        let mut subscription = hub.subscribe(Selector::default(), TENTH).unwrap();
-        for _ in 0..5 {
-            let frame = next(&mut subscription).await;
-            let nanos = |at: usize| frame.samples[at].monotonic_nanos;
-            let (first, last) = (
-                frame.samples.iter().map(|s| s.monotonic_nanos).min(),
-                frame.samples.iter().map(|s| s.monotonic_nanos).max(),
-            );
-            eprintln!("pass, first to last of 100: {:?} us {}", (last.unwrap() - first.unwrap()) / 1000, nanos(0));
-        }
     }
 }

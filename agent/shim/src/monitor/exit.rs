@@ -4,15 +4,17 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use hull_wire::{EXIT_FILE, ExitRecord};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat, renameat};
+use nix::fcntl::{OFlag, open, openat, renameat};
 use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::time::ClockId;
-use nix::unistd::{Pid, write};
+use nix::unistd::{Pid, read, write};
 
 use crate::failure::nanos;
 
 const UNFINISHED: &str = "exit.new";
+/// See include/linux/sched.h and proc_pid_stat(5).
+const PF_EXITING: u32 = 0x4;
 
 /// Reaps one child that has ended: who, its code and the signal that ended it.
 pub(crate) fn reap() -> Option<(Pid, i32, i32)> {
@@ -24,6 +26,20 @@ pub(crate) fn reap() -> Option<(Pid, i32, i32)> {
             Ok(_) | Err(_) => continue,
         };
     }
+}
+
+/// Whether a child that was not reaped yet has ended or ends at this moment. An init waits in its end for every other process of its
+/// pid namespace, so it is no zombie yet when those are killed.
+pub(crate) fn is_under_way(child: Pid) -> bool {
+    let mut stat = [0; 512];
+    let file = open(format!("/proc/{child}/stat").as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
+    let length = file.and_then(|file| read(&file, &mut stat)).unwrap_or_default();
+    // The name, in parentheses, may hold anything.
+    let after = stat[..length].iter().rposition(|byte| *byte == b')').map_or(length, |at| length.min(at + 2));
+    let mut fields = str::from_utf8(&stat[after..length]).unwrap_or_default().split(' ');
+    let state = fields.next();
+    let flags = fields.nth(5).and_then(|flags| flags.parse::<u32>().ok()).unwrap_or_default();
+    state == Some("Z") || flags & PF_EXITING != 0
 }
 
 /// The record of a process that ended now.

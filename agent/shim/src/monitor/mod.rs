@@ -53,6 +53,8 @@ struct Monitor {
     terminal: Option<(OwnedFd, OwnedFd)>,
     log: Log,
     run_dir: OwnedFd,
+    /// Held to the end, see [`Container::rootfs`].
+    _rootfs: OwnedFd,
     oom: OomCounter,
     buffer: Buffer,
     /// Code and signal of init once it has ended.
@@ -108,7 +110,8 @@ impl Monitor {
         let mut children = SigSet::empty();
         children.add(Signal::SIGCHLD);
         let signals = SignalFd::with_flags(&children, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-        let Container { pid, mut streams, terminal, stdin, log, run_dir, listener, oom, entrance, .. } = container;
+        let Container { pid, mut streams, terminal, stdin, log, run_dir, rootfs, listener, oom, entrance, .. } =
+            container;
         if let Some((master, _)) = &terminal {
             let copy = |fd: &OwnedFd| fd.try_clone().map_err(|_| nix::errno::Errno::EMFILE);
             streams.stdin = Some(copy(master)?);
@@ -126,6 +129,7 @@ impl Monitor {
             terminal,
             log: Log::new(log),
             run_dir,
+            _rootfs: rootfs,
             oom,
             buffer: None,
             ended: None,

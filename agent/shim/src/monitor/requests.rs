@@ -2,10 +2,10 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use hull_wire::{Failure, Outcome, PROTOCOL_VERSION, ProcessPlan, RequestBody, Step, Target};
+use hull_wire::{Outcome, PROTOCOL_VERSION, ProcessPlan, RequestBody, Step, Target};
 use nix::errno::Errno;
 
-use super::{Exec, Monitor};
+use super::{Exec, Monitor, exit};
 use crate::failure::{At, Result, failed};
 use crate::setup::exec;
 use crate::startup::read_plan;
@@ -33,25 +33,19 @@ impl Monitor {
         let mut fds = fds.into_iter();
         let plan: ProcessPlan = read_plan(fds.next())?;
         let streams: Vec<OwnedFd> = fds.collect();
-        let born = exec::start(&self.entrance, &plan, &streams).map_err(|failure| self.explain(failure))?;
+        let born = match exec::start(&self.entrance, &plan, &streams) {
+            // With its init a pid namespace ends: it makes no processes (ENOMEM), and kills those that were just made.
+            Err(_) if self.init_ends() => return Ok((Outcome::Ended, None)),
+            born => born?,
+        };
         let pid = born.child.pid;
         self.execs.push(Exec { id, pid, pidfd: born.child.pidfd });
         Ok((Outcome::ExecStarted { pid: pid.as_raw() }, born.terminal))
     }
 
-    /// A pid namespace whose init has ended makes no processes: clone3 calls that ENOMEM.
-    fn explain(&self, failure: Failure) -> Failure {
-        let ended = sys::process::send_signal(self.entrance.init.as_fd(), 0).is_err() || self.is_zombie();
-        if failure.step == Step::Clone && failure.errno == Errno::ENOMEM as i32 && ended {
-            return failed(Step::Clone, Errno::ESRCH, "the container's init has ended");
-        }
-        failure
-    }
-
-    fn is_zombie(&self) -> bool {
-        // A pidfd is readable once its process has ended.
-        let mut poll = [sys::fd::Poll::new(self.entrance.init.as_fd(), nix::libc::POLLIN)];
-        sys::fd::poll(&mut poll, 0).is_ok_and(|ready| ready > 0)
+    /// Whether init has ended or ends at this moment.
+    fn init_ends(&self) -> bool {
+        self.ended.is_some() || exit::is_under_way(self.pid)
     }
 
     fn signal(&self, target: Target, signal: i32) -> Result<()> {

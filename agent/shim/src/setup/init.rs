@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use hull_wire::{Failure, Namespace, Plan, Step, mount_flags};
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::unshare;
 use nix::sys::stat::Mode;
 use nix::unistd::{chdir, fchdir, pivot_root, sethostname, setsid, write};
 
@@ -14,7 +14,7 @@ use super::process::{become_mapped_root, become_process, set_standard_streams};
 use super::program::Program;
 use super::root::{Kind, Root, is_null_device};
 use super::sources::Source;
-use super::{devices, files, kernel, mask, mounts, terminal};
+use super::{devices, files, kernel, mask, mounts, namespaces, terminal};
 use crate::failure::{At, Clock, Result};
 use crate::sys;
 use crate::sys::mount::{Attributes, attach, set_attributes};
@@ -29,6 +29,8 @@ pub(crate) struct Prepared<'a> {
     pub(crate) tasks: &'a [OwnedFd],
     /// The container's ends of its standard streams; `None`: /dev/null.
     pub(crate) streams: [Option<OwnedFd>; 3],
+    /// Whether init is born into a network namespace whose loopback interface is up already.
+    pub(crate) loopback_is_up: bool,
     /// When the shim began to make the process.
     pub(crate) since: u64,
 }
@@ -63,7 +65,7 @@ fn prepare(prepared: &Prepared<'_>, program: &mut Program, parent: Parent<'_>) -
     clock.lap(Step::Sysctl);
     name_host(plan)?;
     clock.lap(Step::Hostname);
-    if plan.namespaces.network == Namespace::New {
+    if plan.namespaces.network == Namespace::New && !prepared.loopback_is_up {
         sys::link::loopback_up().at(Step::Loopback, "lo")?;
     }
     clock.lap(Step::Loopback);
@@ -99,8 +101,9 @@ fn enter_namespaces(plan: &Plan, parent: Parent<'_>, clock: &mut Clock) -> Resul
         kernel::set_oom_score(None, adjustment)?;
         clock.lap(Step::OomScore);
     }
-    if plan.namespaces.cgroup == Namespace::New {
-        unshare(CloneFlags::CLONE_NEWCGROUP).at(Step::Namespaces, "making a cgroup namespace")?;
+    let own = namespaces::made_by_init(&plan.namespaces);
+    if !own.is_empty() {
+        unshare(own).at(Step::Namespaces, "making a cgroup or ipc namespace")?;
     }
     clock.lap(Step::Namespaces);
     Ok(())

@@ -1,6 +1,7 @@
 //! From plan to running container: the list of steps. What needs the host is done here, in the shim, and held by descriptor; what
 //! needs the container is done by init itself, in `init`.
 
+pub(crate) mod ahead;
 mod birth;
 mod cgroup;
 mod devices;
@@ -30,6 +31,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::wait::waitpid;
 use nix::time::ClockId;
 
+use self::ahead::NetworkAhead;
 use self::birth::{Born, Manner, give_birth, go};
 use self::cgroup::Groups;
 pub(crate) use self::cgroup::OomCounter;
@@ -56,6 +58,9 @@ pub(crate) struct Container {
     pub(crate) stdin: Stdin,
     pub(crate) log: Option<OwnedFd>,
     pub(crate) run_dir: OwnedFd,
+    /// The root file system. Unmounting it syncs the whole file system that the writable layer is on, which init's end would wait
+    /// for if init were the last to hold it.
+    pub(crate) rootfs: OwnedFd,
     pub(crate) listener: OwnedFd,
     pub(crate) oom: OomCounter,
     /// How further processes get in.
@@ -64,14 +69,14 @@ pub(crate) struct Container {
 
 /// Makes the container of the plan; `listener` is the socket in its run directory, made by the agent. On failure nothing is left
 /// of it.
-pub(crate) fn start(plan: &Plan, listener: OwnedFd) -> Result<Container> {
+pub(crate) fn start(plan: &Plan, listener: OwnedFd, network: Option<NetworkAhead>) -> Result<Container> {
     let mut clock = Clock::since(nanos(ClockId::CLOCK_MONOTONIC));
     let run_dir = run_dir::open_directory(&plan.run_dir)?;
     let log = plan.log.as_ref().map(run_dir::open_log).transpose();
     clock.lap(Step::RunDir);
-    let running = log.and_then(|log| Ok((log, run(plan, &mut clock)?)));
+    let running = log.and_then(|log| Ok((log, run(plan, network, &mut clock)?)));
     let (log, running) = running.inspect_err(|_| run_dir::remove_socket(&run_dir))?;
-    let Running { child, child_times, streams, terminal, groups, mapped_root } = running;
+    let Running { child, child_times, streams, terminal, groups, mapped_root, rootfs } = running;
     let mut times = clock.into_times();
     times.extend(child_times);
     let entrance = Entrance {
@@ -83,7 +88,7 @@ pub(crate) fn start(plan: &Plan, listener: OwnedFd) -> Result<Container> {
         memory: if plan.namespaces.time.is_some() { Memory::Copy } else { Memory::Borrow },
     };
     let (pid, stdin, oom) = (child.pid, plan.stdin, groups.oom);
-    Ok(Container { pid, times, streams, terminal, stdin, log, run_dir, listener, oom, entrance })
+    Ok(Container { pid, times, streams, terminal, stdin, log, run_dir, rootfs, listener, oom, entrance })
 }
 
 /// What is there once init runs.
@@ -94,9 +99,10 @@ struct Running {
     terminal: Option<(OwnedFd, OwnedFd)>,
     groups: Groups,
     mapped_root: Option<(u32, u32)>,
+    rootfs: OwnedFd,
 }
 
-fn run(plan: &Plan, clock: &mut Clock) -> Result<Running> {
+fn run(plan: &Plan, network: Option<NetworkAhead>, clock: &mut Clock) -> Result<Running> {
     if plan.version != PROTOCOL_VERSION {
         return Err(refused(Step::Plan, format!("version {} instead of {PROTOCOL_VERSION}", plan.version)));
     }
@@ -110,14 +116,16 @@ fn run(plan: &Plan, clock: &mut Clock) -> Result<Running> {
     let (streams, theirs) = stdio::make(plan, mapped_root)?;
     clock.lap(Step::Stdio);
     let mut prepared = prepare(plan, ids.as_ref().map(AsFd::as_fd), &groups, theirs, clock)?;
-    let joined = namespaces::join(&plan.namespaces)?;
+    let joined = namespaces::join(&plan.namespaces, network)?;
     plan.namespaces.time.map(namespaces::set_time).transpose()?;
     clock.lap(Step::TimeNamespace);
     prepared.since = clock.last();
-    let Born { child, times: child_times, terminal } = make_init(plan, &prepared, &groups, &mut program)?;
-    drop(prepared);
+    prepared.loopback_is_up = joined.network_is_new;
+    let born_into = namespaces::born_into(&plan.namespaces, &joined);
+    let Born { child, times: child_times, terminal } = make_init(born_into, &prepared, &groups, &mut program)?;
+    let rootfs = prepared.overlay;
     match joined.leave().and_then(|()| adopt(plan, &child, terminal)) {
-        Ok(terminal) => Ok(Running { child, child_times, streams, terminal, groups, mapped_root }),
+        Ok(terminal) => Ok(Running { child, child_times, streams, terminal, groups, mapped_root, rootfs }),
         Err(failure) => {
             let _gone_already = sys::process::send_signal(child.pidfd.as_fd(), nix::libc::SIGKILL);
             let _reaped = waitpid(child.pid, None);
@@ -143,15 +151,16 @@ fn prepare<'a>(
     clock.lap(Step::Devices);
     let overlay = rootfs::overlay(&plan.rootfs, &plan.run_dir, ids)?;
     clock.lap(Step::Rootfs);
-    Ok(Prepared { plan, overlay, sources, devices, tasks: &groups.tasks, streams, since: 0 })
+    Ok(Prepared { plan, overlay, sources, devices, tasks: &groups.tasks, streams, loopback_is_up: false, since: 0 })
 }
 
-fn make_init(plan: &Plan, prepared: &Prepared<'_>, groups: &Groups, program: &mut Program) -> Result<Born> {
+fn make_init(namespaces: CloneFlags, prepared: &Prepared<'_>, groups: &Groups, program: &mut Program) -> Result<Born> {
+    let plan = prepared.plan;
     let user = plan.namespaces.user.as_ref();
     let manner = Manner {
         // With memory borrowed, the shim could not write id maps meanwhile, and no time namespace would be entered.
         memory: if user.is_some() || plan.namespaces.time.is_some() { Memory::Copy } else { Memory::Borrow },
-        namespaces: namespaces::born_into(&plan.namespaces),
+        namespaces,
         cgroup: groups.unified.as_ref().map(AsFd::as_fd),
     };
     let nurse = |child: &Child, socket: BorrowedFd<'_>| {

@@ -8,6 +8,7 @@ use nix::libc;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::Mode;
 
+use super::ahead::NetworkAhead;
 use crate::failure::{At, Result};
 
 const NANOS: i64 = 1_000_000_000;
@@ -25,15 +26,24 @@ fn kinds(plan: &Namespaces) -> [(CloneFlags, &'static str, &Namespace); 5] {
     ]
 }
 
-/// The namespaces that init is born into. A new cgroup namespace is not among them: its root is where init is when it is made, so
-/// init makes it after it entered its groups.
-pub(crate) fn born_into(plan: &Namespaces) -> CloneFlags {
+/// The namespaces that are made with init.
+pub(crate) fn born_into(plan: &Namespaces, joined: &Joined) -> CloneFlags {
     let mut flags = CloneFlags::CLONE_NEWNS;
     for (flag, _, namespace) in kinds(plan) {
-        flags.set(flag, *namespace == Namespace::New && flag != CloneFlags::CLONE_NEWCGROUP);
+        let made = flag == CloneFlags::CLONE_NEWNET && joined.network_is_new;
+        flags.set(flag, *namespace == Namespace::New && !made);
     }
     flags.set(CloneFlags::CLONE_NEWUSER, plan.user.is_some());
-    flags | CloneFlags::CLONE_NEWNS
+    flags & !made_by_init(plan)
+}
+
+/// The namespaces that init makes when it has entered its groups and is root of its user namespace: the root of a cgroup namespace
+/// is where its maker is, and the message queues' file system of an ipc namespace belongs to its maker.
+pub(crate) fn made_by_init(plan: &Namespaces) -> CloneFlags {
+    let mut flags = CloneFlags::empty();
+    flags.set(CloneFlags::CLONE_NEWCGROUP, plan.cgroup == Namespace::New);
+    flags.set(CloneFlags::CLONE_NEWIPC, plan.ipc == Namespace::New && plan.user.is_some());
+    flags
 }
 
 /// The namespaces in which init differs from the shim, for execs: without pid, which the shim's children are born into.
@@ -46,20 +56,34 @@ pub(crate) fn entered_by_exec(plan: &Namespaces) -> CloneFlags {
     flags | CloneFlags::CLONE_NEWNS
 }
 
-/// Namespaces of others in which the shim is for the moment, so that init is born into them.
-#[derive(Debug)]
-pub(crate) struct Joined(Vec<(OwnedFd, CloneFlags)>);
+/// Namespaces in which the shim is for the moment, so that init is born into them: those of others, and what was made ahead.
+#[derive(Debug, Default)]
+pub(crate) struct Joined {
+    /// The shim's own, to return to.
+    own: Vec<(OwnedFd, CloneFlags)>,
+    /// Whether the network namespace is the one that was made ahead, with its loopback interface up.
+    pub(crate) network_is_new: bool,
+}
 
-/// Steps into the namespaces given by path.
-pub(crate) fn join(plan: &Namespaces) -> Result<Joined> {
+/// Steps into the namespaces given by path, and into the network namespace that was made ahead if the plan wants a new one. It
+/// belongs to the host's user namespace, so a container with one of its own gets another.
+pub(crate) fn join(plan: &Namespaces, ahead: Option<NetworkAhead>) -> Result<Joined> {
     let read = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-    let mut joined = Joined(Vec::new());
+    let mut joined = Joined::default();
+    if let Some(NetworkAhead { made, home }) = ahead
+        && plan.network == Namespace::New
+        && plan.user.is_none()
+    {
+        setns(&made, CloneFlags::CLONE_NEWNET).at(Step::Namespaces, "entering the new network namespace")?;
+        joined.own.push((home, CloneFlags::CLONE_NEWNET));
+        joined.network_is_new = true;
+    }
     for (flag, name, namespace) in kinds(plan) {
         let Namespace::Path(path) = namespace else { continue };
         let there = open(path.as_str(), read, Mode::empty()).at(Step::Namespaces, path)?;
         if flag != CloneFlags::CLONE_NEWPID {
             let own = format!("/proc/self/ns/{name}");
-            joined.0.push((open(own.as_str(), read, Mode::empty()).at(Step::Namespaces, own)?, flag));
+            joined.own.push((open(own.as_str(), read, Mode::empty()).at(Step::Namespaces, own)?, flag));
         }
         // A pid namespace is one for the shim's children only, and for all of them.
         setns(&there, flag).at(Step::Namespaces, path)?;
@@ -70,7 +94,7 @@ pub(crate) fn join(plan: &Namespaces) -> Result<Joined> {
 impl Joined {
     /// Steps back into the shim's own.
     pub(crate) fn leave(self) -> Result<()> {
-        for (own, flag) in self.0 {
+        for (own, flag) in self.own {
             setns(&own, flag).at(Step::Namespaces, "returning to the host's")?;
         }
         Ok(())

@@ -56,6 +56,9 @@ fn by_descriptor(plan: &RootfsPlan, ids: Option<BorrowedFd<'_>>) -> Result<Optio
     }
     overlay.set_fd(c"upperdir", directory(&plan.upper)?.as_fd()).at(step, format!("upper directory {}", plan.upper))?;
     overlay.set_fd(c"workdir", directory(&plan.work)?.as_fd()).at(step, format!("work directory {}", plan.work))?;
+    if plan.volatile {
+        overlay.set(c"volatile", c"").at(step, "volatile")?;
+    }
     overlay.mount(0).at(step, format!("over {} layers", plan.layers.len())).map(Some)
 }
 
@@ -108,10 +111,11 @@ fn mount_by_name(plan: &RootfsPlan, run_dir: &str, ids: Option<BorrowedFd<'_>>) 
     mkdirat(&names, "root", mode).at(step, "a directory for the root")?;
     fchdir(&names).at(step, run_dir)?;
     let options = format!(
-        "lowerdir={lower},upperdir=/proc/self/fd/{},workdir=/proc/self/fd/{},{}",
+        "lowerdir={lower},upperdir=/proc/self/fd/{},workdir=/proc/self/fd/{},{}{}",
         upper.as_raw_fd(),
         work.as_raw_fd(),
-        IN_PLACE.map(|(option, value)| format!("{option}={value}")).join(",")
+        IN_PLACE.map(|(option, value)| format!("{option}={value}")).join(","),
+        if plan.volatile { ",volatile" } else { "" }
     );
     mount(Some("overlay"), "root", Some("overlay"), MsFlags::empty(), Some(options.as_str()))
         .at(step, format!("over {} layers", plan.layers.len()))?;
@@ -138,7 +142,7 @@ mod tests {
             fs::write(format!("{layer}/file{index}"), "").unwrap();
         }
         ["upper", "work", "run"].iter().for_each(|name| fs::create_dir(path(name)).unwrap());
-        let plan = RootfsPlan { layers, upper: path("upper"), work: path("work"), read_only: false };
+        let plan = RootfsPlan { layers, upper: path("upper"), work: path("work"), read_only: false, volatile: false };
         // In a thread: only it moves to another mount namespace and back.
         let run = path("run");
         let root = std::thread::spawn(move || by_name(&plan, &run, None).unwrap()).join().unwrap();

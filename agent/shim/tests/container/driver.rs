@@ -157,6 +157,7 @@ impl Container {
                 layers: self.layers.iter().map(|path| path.to_str().unwrap().to_owned()).collect(),
                 upper: self.path("upper"),
                 work: self.path("work"),
+                volatile: false,
                 read_only: false,
             },
             mounts: vec![

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod disk;
 mod floor;
 mod latency;
 mod memory;

@@ -7,8 +7,11 @@ use hull_proto::v1::ImportStart;
 use hull_tests::harness::{Agent, AgentOptions, Rootfs, connect, image};
 
 use crate::client::{Client, IMAGE};
+use crate::disk::Disk;
 use crate::{Result, floor};
 
+/// Bytes of the disk.
+const DISK: u64 = 8 << 30;
 /// Time for a connection to close.
 const CLOSING: Duration = Duration::from_millis(50);
 
@@ -19,17 +22,20 @@ pub(crate) struct Node {
     pub(crate) agent: Agent,
     /// Directory for what the benchmark makes beside the agent; gone with it.
     pub(crate) state: PathBuf,
+    /// What both lie on; goes last.
+    _disk: Disk,
 }
 
 impl Node {
     /// Starts an agent and imports the job's image.
     pub(crate) async fn start() -> Result<Self> {
-        let agent = Agent::start(AgentOptions::default());
+        let disk = Disk::new(DISK)?;
+        let agent = Agent::start(AgentOptions { below: Some(disk.path().to_owned()), ..AgentOptions::default() });
         let state = agent.scratch("bench");
         let clients = connect(&agent.socket()).await?;
         let start = ImportStart { tags: vec![IMAGE.into()], ..Default::default() };
         image::import(&clients, start, rootfs(&state)?).await?;
-        Ok(Self { client: Client::new(clients), agent, state })
+        Ok(Self { client: Client::new(clients), agent, state, _disk: disk })
     }
 
     /// Ends the agent, which waits for open connections: the runtime gets the time to close this one first.

@@ -5,7 +5,6 @@ use std::sync::atomic::AtomicBool;
 
 use super::super::{ImportOptions, Progress, RegistryConfig};
 use super::*;
-use crate::images::RegistryConfig;
 use crate::store::Store;
 
 struct Fixture {
@@ -55,14 +54,14 @@ fn layers_are_mounted_once_and_go_with_the_last_user() {
     });
     assert!(points.windows(2).all(|pair| pair[0] == pair[1]));
     assert_eq!(fs::read(points[0][0].join("file")).unwrap(), b"content");
-    assert_eq!(fixture.mounted(), 1);
+    assert_eq!(fixture.mounted(), 2, "its layer and the base layer");
 
     // The agent restarts: one container still uses the image.
     drop(mounts);
     let mounts = fixture.mounts();
     assert_eq!(mounts.acquire(&fixture.image).unwrap(), points[0]);
     mounts.sweep().unwrap();
-    assert_eq!(fixture.mounted(), 1);
+    assert_eq!(fixture.mounted(), 2, "its layer and the base layer");
     mounts.release(&fixture.image).unwrap();
     assert_eq!(fixture.mounted(), 0);
     assert_eq!(fs::read_dir(fixture.dir.path().join("layers")).unwrap().count(), 0);

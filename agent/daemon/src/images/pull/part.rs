@@ -329,11 +329,11 @@ mod tests {
         assert_eq!(error.reason, Reason::StorageFull);
         assert!(error.message.contains(&(1_u64 << 60).to_string()), "{error}");
         open(dir.path(), 1 << 20).write(0, &vec![1; 1 << 20]).unwrap();
-        let parts = list(dir.path()).unwrap();
+        let parts = list(dir.path(), |_| false).unwrap();
         assert_eq!(parts[0].digest, DIGEST);
         assert!(parts[0].bytes >= 1 << 20);
         assert_eq!(remove(dir.path(), DIGEST).unwrap(), parts[0].bytes);
-        assert_eq!(list(dir.path()).unwrap(), []);
+        assert_eq!(list(dir.path(), |_| false).unwrap(), []);
         assert_eq!(remove(dir.path(), DIGEST).unwrap(), 0);
     }
 

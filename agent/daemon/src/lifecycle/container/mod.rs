@@ -19,7 +19,6 @@ use super::context::Context;
 use super::index::Index;
 use super::record::{Exit, Record, StepTime, View};
 use super::state::{State, require};
-pub(crate) use crate::blocking::blocking;
 use crate::error::{Error, Reason, Result};
 use crate::images::Image;
 use crate::runtime::shim::ShimClient;
@@ -109,6 +108,8 @@ pub(crate) struct Container {
     /// Read-locked by whoever reads the writable layer.
     readers: Arc<RwLock<()>>,
     standstill: Option<standstill::Standstill>,
+    /// Whether what it had on the disk is gone already.
+    discarded: bool,
 }
 
 impl Container {
@@ -138,6 +139,7 @@ impl Container {
             layers,
             readers: Arc::default(),
             standstill: None,
+            discarded: false,
         };
         tokio::spawn(container.live());
         Arc::new(Handle { requests: sender, view })

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use tokio::sync::OwnedRwLockReadGuard;
 
-use super::{Container, Hold, blocking};
+use super::{Container, Hold};
+use crate::blocking::blocking;
 use crate::error::{Error, Result};
 use crate::images::{Image, Lease};
 use crate::lifecycle::state::{State, refused};

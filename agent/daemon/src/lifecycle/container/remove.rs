@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Container, Reply, answer, blocking};
+use super::{Container, Reply, answer};
+use crate::blocking::blocking;
 use crate::error::Result;
 use crate::lifecycle::record::{Tombstone, now_nanos};
 use crate::lifecycle::state::{State, refused};
@@ -38,15 +39,8 @@ impl Container {
     }
 
     async fn erase(&mut self) -> Result<()> {
-        let id = self.record.id.clone();
-        let (dirs, places) = (self.context.dirs.clone(), self.context.dirs.container(&id));
-        let (to_discard, run) = (dirs.clone(), places);
-        let discarded = id.clone();
-        blocking(move || {
-            to_discard.discard(&discarded)?;
-            run.remove_run()
-        })
-        .await?;
+        let (id, dirs) = (self.record.id.clone(), self.context.dirs.clone());
+        self.discard().await?;
         let tombstone = Tombstone {
             id: id.clone(),
             name: self.record.name.clone(),
@@ -77,6 +71,20 @@ impl Container {
             // Its end needs no one to wait for it.
             drop(tokio::task::spawn_blocking(move || dirs.empty_trash_of(&id)));
         });
+        Ok(())
+    }
+
+    /// Moves aside or removes what the container has on the disk, unless that is done.
+    pub(super) async fn discard(&mut self) -> Result<()> {
+        if !self.discarded {
+            let (id, dirs) = (self.record.id.clone(), self.context.dirs.clone());
+            blocking(move || {
+                dirs.discard(&id)?;
+                dirs.container(&id).remove_run()
+            })
+            .await?;
+            self.discarded = true;
+        }
         Ok(())
     }
 

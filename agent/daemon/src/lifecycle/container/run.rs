@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use hull_wire::ExitRecord;
 
-use super::{Container, blocking};
+use super::Container;
+use crate::blocking::blocking;
 use crate::error::{Error, Reason, Result};
 use crate::lifecycle::record::Exit;
 use crate::lifecycle::state::{State, require};
@@ -37,29 +38,31 @@ impl Container {
     /// The run has ended: cleans up after it, then tells.
     pub(super) async fn ended(&mut self, link: Link) {
         let Some(run) = self.run.take() else { return };
-        let dirs = self.context.dirs.container(&self.record.id);
         self.context.stats.unregister(&self.record.id);
-        let cleaned = blocking(move || {
-            let exit = match link {
-                Link::Exited(record) => Some(record),
-                Link::Up | Link::Lost => recorded_exit(&dirs),
-            };
-            Ok((exit, clean_cgroup(&run.cgroup)))
-        });
-        let exit = match cleaned.await {
-            Ok((exit, cleaned)) => {
-                if let Err(error) = cleaned {
-                    tracing::error!(container = %self.record.id, %error, "cannot remove the control group");
-                }
-                exit
-            }
-            Err(error) => {
-                tracing::error!(container = %self.record.id, %error, "cannot clean up");
-                None
+        let cleaned = blocking(move || clean_cgroup(&run.cgroup));
+        let exit = match link {
+            Link::Exited(record) => Some(record),
+            Link::Up | Link::Lost => {
+                let dirs = self.context.dirs.container(&self.record.id);
+                blocking(move || Ok(recorded_exit(&dirs))).await.ok().flatten()
             }
         };
+        // Side by side with the groups: nobody asks for the files of a container that goes.
+        if self.goes()
+            && let Err(error) = self.discard().await
+        {
+            tracing::debug!(container = %self.record.id, %error, "cannot discard; the removal tries again");
+        }
+        if let Err(error) = cleaned.await {
+            tracing::error!(container = %self.record.id, %error, "cannot remove the control group");
+        }
         let exit = exit.map_or_else(|| Exit::lost("the shim ended without recording an exit"), Exit::from);
         self.finish(exit).await;
+    }
+
+    /// Whether the container is removed once it has ended.
+    fn goes(&self) -> bool {
+        !self.removers.is_empty() || self.record.config.auto_remove
     }
 
     /// Records an exit, shows it, answers who waits for it, and removes the container where that was asked for.
@@ -69,7 +72,7 @@ impl Container {
         self.record.pid = 0;
         self.record.stands_still = false;
         self.exits += 1;
-        let goes = !self.removers.is_empty() || self.record.config.auto_remove;
+        let goes = self.goes();
         self.record.state = State::Exited;
         self.record.generation += 1;
         if !goes {

@@ -1,4 +1,4 @@
-//! Starting: everything that the shim needs is made here, in one go on a blocking thread; then the shim does the rest.
+//! Starting: everything that the shim needs is assembled; then the shim does the rest.
 
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use hull_wire::{AttachPipes, Outcome, RequestBody, Step, StepTime};
 
-use super::{Container, Run, blocking};
+use super::{Container, Run};
+use crate::blocking::blocking;
 use crate::error::{Error, Reason, Result};
 use crate::images::Image;
 use crate::lifecycle::assemble::{self, Assembled, Start};
@@ -85,7 +86,6 @@ impl Container {
         let joined = assemble::joined_namespaces(&self.index, &self.record.config)?;
         let shim = self.context.shims.take().await?;
         let mut steps = vec![StepTime { step: Step::Shim, nanos: nanos_since(begun) }];
-        let context = Arc::clone(&self.context);
         let start = Start {
             record: self.record.clone(),
             image: Arc::clone(&image),
@@ -93,7 +93,7 @@ impl Container {
             holds_layers: self.layers.is_some(),
             terminal_size: attachment.as_ref().and_then(|attachment| attachment.terminal_size),
         };
-        let assembled = blocking(move || assemble::assemble(&context, &start)).await?;
+        let assembled = assemble::assemble(&self.context, start).await?;
         self.layers = Some(Arc::clone(&image));
         steps.extend_from_slice(&assembled.steps);
         let spec = Write::Put { table: Table::Specs, key: self.record.id.clone(), value: assembled.spec.clone() };

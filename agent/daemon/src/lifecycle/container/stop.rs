@@ -6,8 +6,10 @@ use hull_wire::{RequestBody, Target};
 use nix::sys::signal::Signal;
 use tokio::time::Instant;
 
-use super::{Container, Reply, answer, blocking};
+use super::{Container, Reply, answer};
+use crate::blocking::blocking;
 use crate::error::{Error, Reason, Result};
+use crate::lifecycle::config::Resources;
 use crate::lifecycle::context::STOP_TIMEOUT;
 use crate::lifecycle::record::Exit;
 use crate::lifecycle::signal;
@@ -123,10 +125,23 @@ impl Container {
         blocking(move || cgroup.signal_all(signal)).await
     }
 
+    /// Kills every process. What their end writes or discards (the last of them unmounts the overlay) does not wait for limits of
+    /// input and output, which could take any time.
     async fn kill_all(&self) -> Result<()> {
         let Some(run) = &self.run else { return Ok(()) };
-        let cgroup = run.cgroup.clone();
-        blocking(move || cgroup.kill()).await
+        let (cgroup, id, limited) = (run.cgroup.clone(), self.record.id.clone(), self.record.config.resources.clone());
+        blocking(move || {
+            cgroup.kill()?;
+            if limited.io_max.is_empty() {
+                return Ok(());
+            }
+            let free = Resources { io_max: Vec::new(), ..limited.clone() };
+            cgroup.update(&limited, &free).or_else(|error| {
+                tracing::warn!(container = %id, %error, "cannot lift the limits of a container that was killed");
+                Ok(())
+            })
+        })
+        .await
     }
 
     async fn signal_init(&self, signal: i32) -> Result<()> {

@@ -94,6 +94,7 @@ pub(crate) fn compile(spec: &Spec, ctx: &PlanContext<'_>) -> Result<Plan> {
             upper: ctx.upper.to_owned(),
             work: ctx.work.to_owned(),
             read_only,
+            volatile: ctx.config.auto_remove,
         },
         mounts: mounts::compile(spec, ctx)?,
         devices: devices::nodes(linux, ctx.config)?,

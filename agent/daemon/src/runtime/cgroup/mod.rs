@@ -110,46 +110,48 @@ impl CgroupManager {
         names.into_iter().collect()
     }
 
-    /// Whether devices are allowed by rules of the version 1 controller (`device_rules_v1` of [`Self::create`]); otherwise by a
+    /// Whether devices are allowed by rules of the version 1 controller (`device_rules_v1` of [`Self::make`]); otherwise by a
     /// BPF program attached to the container's version 2 group.
     pub(crate) fn has_v1_devices(&self) -> bool {
         self.host.home(Controller::Devices).is_some()
     }
 
+    /// The groups that a container with these limits needs; [`Self::make`] makes them.
+    ///
+    /// # Errors
+    /// `UnsupportedFeature` (what the host lacks, by name), `LimitExceeded`, `System`.
+    pub(crate) fn group(&self, id: &str, resources: &Resources) -> Result<ContainerCgroup> {
+        let wanted = self.host.wanted(resources)?;
+        Ok(ContainerCgroup::new(self.host.clone(), checked_id(id)?.to_owned(), wanted))
+    }
+
     /// Makes the groups of a container and limits them. On failure everything that was made is removed again.
     ///
     /// `device_rules_v1`: what the container may use, as lines of `devices.allow` ("c 1:3 rwm"), all else being denied; not
-    /// looked at where [`Self::has_v1_devices`] is false.
+    /// asked for where [`Self::has_v1_devices`] is false, elsewhere once the groups are there.
     ///
     /// An empty group that an earlier start left is replaced.
     ///
     /// # Errors
     /// `InvalidArgument` (a wrong limit, by its field), `UnsupportedFeature` (what the host lacks, by name), `InvalidState` (the
-    /// group exists and has processes), `PermissionDenied`, `LimitExceeded`, `System`.
-    pub(crate) fn create(
+    /// group exists and has processes), `PermissionDenied`, `LimitExceeded`, `System`; those of `device_rules_v1`.
+    pub(crate) fn make(
         &self,
-        id: &str,
+        group: &ContainerCgroup,
         resources: &Resources,
-        device_rules_v1: &[String],
-    ) -> Result<ContainerCgroup> {
+        device_rules_v1: impl FnOnce() -> Result<Vec<String>>,
+    ) -> Result<()> {
         let changes = limits::changes(&Resources::default(), resources, self.host.memory_version())?;
-        let wanted = self.host.wanted(resources)?;
-        let group = ContainerCgroup::new(self.host.clone(), checked_id(id)?.to_owned(), wanted);
-        let made = group
-            .make()
-            .and_then(|()| group.allow_devices(device_rules_v1))
-            .and_then(|()| apply::apply(&group, &changes));
-        match made {
-            Ok(()) => Ok(group),
-            Err(error) => {
-                if error.reason != Reason::InvalidState
-                    && let Err(left) = group.remove()
-                {
-                    tracing::warn!(id, error = %left, "a control group is left behind");
-                }
-                Err(error.step(hull_wire::Step::Cgroup))
+        let allow = || if self.has_v1_devices() { group.allow_devices(&device_rules_v1()?) } else { Ok(()) };
+        let made = group.make().and_then(|()| allow()).and_then(|()| apply::apply(group, &changes));
+        made.map_err(|error| {
+            if error.reason != Reason::InvalidState
+                && let Err(left) = group.remove()
+            {
+                tracing::warn!(group = group.path(), error = %left, "a control group is left behind");
             }
-        }
+            error.step(hull_wire::Step::Cgroup)
+        })
     }
 
     /// The groups of a container that exist already, `None` if there is none in any hierarchy.

@@ -86,8 +86,19 @@ impl ShimClient {
         lock(&self.waiting.replies).insert(seq, sender);
         let forget = Forget { waiting: &self.waiting, seq };
         let exchange = async {
-            packet::send(&self.socket, &bytes, fds).await.map_err(|_| lost())?;
-            receiver.await.map_err(|_| lost())
+            let answer = async {
+                packet::send(&self.socket, &bytes, fds).await.ok()?;
+                receiver.await.ok()
+            };
+            tokio::select! {
+                biased;
+                Some(answer) = answer => Ok(answer),
+                // Also where the request went out: a shim that has told of the end reads nothing any more.
+                link = self.ended() => Err(match link {
+                    Link::Exited(_) => Self::ended_error(),
+                    Link::Up | Link::Lost => Error::new(Reason::ShimLost, "the container's shim is gone"),
+                }),
+            }
         };
         let answer = tokio::time::timeout(deadline, exchange).await.map_err(|_| {
             Error::new(Reason::ShimLost, format!("the shim did not answer within {deadline:?}"))
@@ -115,6 +126,11 @@ impl ShimClient {
     /// Takes [`Self::expect_exec`] back.
     pub(crate) fn forget_exec(&self, exec_id: u64) {
         lock(&self.waiting.execs).remove(&exec_id);
+    }
+
+    /// What is said to a request that came too late.
+    pub(crate) fn ended_error() -> Error {
+        Error::new(Reason::InvalidState, "the container has ended")
     }
 
     /// Waits until the connection has ended, and says how.
@@ -145,15 +161,13 @@ impl Drop for Forget<'_> {
     }
 }
 
-fn lost() -> Error {
-    Error::new(Reason::ShimLost, "the container's shim is gone")
-}
-
 async fn read_reports(socket: Arc<Watched>, waiting: Weak<Waiting>, link: watch::Sender<Link>) {
     let mut buffer = vec![0; 4096];
     let mut last = Link::Lost;
     loop {
         let (length, fds) = match packet::receive(&socket, &mut buffer).await {
+            // The shim went with a request unread. The kernel says so once, and before what the shim had said.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => continue,
             Ok((0, _)) | Err(_) => break,
             Ok(received) => received,
         };
@@ -210,4 +224,37 @@ pub(crate) fn listen(path: &Path) -> Result<OwnedFd> {
     bind(&socket, &address(path)?).map_err(|errno| Error::io(what(), &io::Error::from(errno)))?;
     rustix::net::listen(&socket, 4).map_err(|errno| Error::io(what(), &io::Error::from(errno)))?;
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_last_words_are_heard_though_a_request_was_left_unread() {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+        let client = ShimClient::new(ours).unwrap();
+        packet::send(&client.socket, b"unread", &[]).await.unwrap();
+        let exit = ExitRecord { code: 7, signal: 0, oom_killed: false, finished_at_nanos: 1 };
+        let words = hull_wire::encode(&Report::Event(Event::Exited(exit.clone()))).unwrap();
+        rustix::net::send(&theirs, &words, rustix::net::SendFlags::empty()).unwrap();
+        drop(theirs);
+        assert_eq!(client.ended().await, Link::Exited(exit));
+    }
+
+    #[tokio::test]
+    async fn a_request_after_the_last_words_is_too_late_at_once() {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+        let client = ShimClient::new(ours).unwrap();
+        let exit = ExitRecord { code: 7, signal: 0, oom_killed: false, finished_at_nanos: 1 };
+        let words = hull_wire::encode(&Report::Event(Event::Exited(exit))).unwrap();
+        rustix::net::send(&theirs, &words, rustix::net::SendFlags::empty()).unwrap();
+        client.ended().await;
+        // Still open: the shim lingers, but reads nothing.
+        let answer = client.call(RequestBody::Status, &[], Duration::MAX).await;
+        assert_eq!(answer.err(), Some(ShimClient::ended_error()));
+        drop(theirs);
+    }
 }

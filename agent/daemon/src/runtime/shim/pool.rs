@@ -4,13 +4,18 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use hull_wire::Step;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use super::{ShimBinary, ShimClient};
 use crate::error::{Error, Result};
+
+/// How long a start is left alone before the next shim is started.
+const MOMENT: Duration = Duration::from_millis(20);
 
 /// A started shim that has nothing to do yet.
 #[derive(Debug)]
@@ -29,12 +34,21 @@ struct Inner {
     binary: ShimBinary,
     size: usize,
     warm: Mutex<Vec<WarmShim>>,
+    /// Whether a task is at it already.
+    refilling: AtomicBool,
 }
 
 impl ShimPool {
     /// A pool that keeps `size` shims warm, once [`Self::refill`] was called.
     pub(crate) fn new(binary: ShimBinary, size: usize) -> Self {
-        Self { inner: Arc::new(Inner { binary, size, warm: Mutex::new(Vec::with_capacity(size)) }) }
+        Self {
+            inner: Arc::new(Inner {
+                binary,
+                size,
+                warm: Mutex::new(Vec::with_capacity(size)),
+                refilling: AtomicBool::new(false),
+            }),
+        }
     }
 
     /// A shim: a warm one, else a new one.
@@ -46,28 +60,27 @@ impl ShimPool {
         }
     }
 
-    /// Starts what is missing, in the background: after a start, so as not to compete with it.
+    /// Starts what is missing, in the background, so as not to compete with the start that was: at once where none is left,
+    /// otherwise after a moment, which is all that many a container lives.
     pub(crate) fn refill(&self) {
-        if self.warm().len() >= self.inner.size {
+        if self.warm().len() >= self.inner.size || self.inner.refilling.swap(true, Ordering::AcqRel) {
             return;
         }
         let pool = self.clone();
         tokio::spawn(async move {
             while pool.warm().len() < pool.inner.size {
+                if !pool.warm().is_empty() {
+                    tokio::time::sleep(MOMENT).await;
+                }
                 match pool.spawn().await {
                     Ok(shim) => pool.warm().push(shim),
                     Err(error) => {
                         tracing::warn!(%error, "cannot start a shim ahead");
-                        return;
+                        break;
                     }
                 }
             }
-            let surplus = {
-                let mut warm = pool.warm();
-                let keep = pool.inner.size.min(warm.len());
-                warm.split_off(keep)
-            };
-            drop(surplus);
+            pool.inner.refilling.store(false, Ordering::Release);
         });
     }
 

@@ -11,9 +11,9 @@ use hull_tests::harness::{Agent, Clients, Network, wait};
 use nix::sys::resource::{UsageWho, getrusage};
 use tonic::transport::Channel;
 
-use super::disk::run;
 use crate::Result;
 use crate::client::Client;
+use crate::disk::run;
 
 /// What one pull costs, seconds.
 #[derive(Debug, Clone, Copy)]

@@ -4,7 +4,6 @@
 //! system of the command, what it started, and of the daemon behind it. The registry's own is nobody's.
 
 mod contenders;
-mod disk;
 mod images;
 
 use std::path::Path;
@@ -14,9 +13,9 @@ use std::time::Instant;
 use hull_tests::harness::{Agent, AgentOptions, Network, Registry, RegistryOptions, connect};
 
 use self::contenders::{Contender, Cost, Hull};
-use self::disk::Disk;
 use self::images::Images;
 use crate::Result;
+use crate::disk::Disk;
 use crate::report::{Goal, Measure, Report};
 use crate::summary::median;
 

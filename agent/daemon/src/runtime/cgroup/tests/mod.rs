@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
@@ -44,11 +44,17 @@ impl Bench {
     }
 
     fn create(&self, id: &str, resources: &Resources) -> ContainerCgroup {
-        self.manager.create(id, resources, &["c 1:3 rwm".to_owned(), "c 1:5 rm".to_owned()]).unwrap()
+        self.try_create(id, resources).unwrap()
+    }
+
+    fn try_create(&self, id: &str, resources: &Resources) -> crate::error::Result<ContainerCgroup> {
+        let group = self.manager.group(id, resources)?;
+        self.manager.make(&group, resources, || Ok(vec!["c 1:3 rwm".to_owned(), "c 1:5 rm".to_owned()]))?;
+        Ok(group)
     }
 
     fn refused(&self, resources: &Resources) -> Error {
-        let error = self.manager.create("refused", resources, &[]).unwrap_err();
+        let error = self.try_create("refused", resources).unwrap_err();
         assert_eq!(error.step, Some(hull_wire::Step::Cgroup));
         assert_eq!(self.manager.list().unwrap(), Vec::<String>::new(), "{error}");
         error
@@ -193,7 +199,7 @@ fn a_group_left_behind_is_replaced_but_not_under_a_process() {
         let group = bench.create("c1", &Resources::default());
         assert_eq!(value(&group, Controller::Pids, "pids.max", "pids.max"), "max");
         let member = Member::sleep(&group);
-        let error = bench.manager.create("c1", &Resources::default(), &[]).unwrap_err();
+        let error = bench.try_create("c1", &Resources::default()).unwrap_err();
         assert_eq!(error.reason, Reason::InvalidState, "{error}");
         assert!(group.is_populated());
         group.kill().unwrap();
@@ -222,7 +228,7 @@ fn names_are_checked() {
     }
     for bench in Bench::each("names") {
         for id in ["", ".", "..", "a/b", "a\nb"] {
-            assert!(bench.manager.create(id, &Resources::default(), &[]).is_err());
+            assert!(bench.try_create(id, &Resources::default()).is_err());
             assert!(bench.manager.open(id).is_none());
         }
     }
@@ -279,35 +285,6 @@ fn only_an_own_parent_is_removed() {
         for dir in mounts {
             assert!(!dir.join("hull").exists());
             fs::remove_dir(&dir).unwrap();
-        }
-    }
-}
-
-/// Not a test of correctness: `cargo test --release -- --ignored --nocapture cgroup_cost` prints what the groups of one container cost.
-#[test]
-#[ignore = "a measurement"]
-fn cgroup_cost() {
-    for bench in Bench::each("cost") {
-        let resources = Resources {
-            memory_max: Some(64 * MIB),
-            cpu_quota: Some(50_000),
-            pids_max: Some(100),
-            ..Resources::default()
-        };
-        let rules: Vec<String> = (0..12).map(|minor| format!("c 1:{minor} rwm")).collect();
-        let (mut made, mut removed) = (Vec::new(), Vec::new());
-        for round in 0..300 {
-            let start = Instant::now();
-            let group = bench.manager.create(&format!("c{round}"), &resources, &rules).unwrap();
-            made.push(start.elapsed());
-            let start = Instant::now();
-            group.remove().unwrap();
-            removed.push(start.elapsed());
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        for (what, mut times) in [("create", made), ("remove", removed)] {
-            times.sort_unstable();
-            eprintln!("{what}: median {:?}, p99 {:?}", times[times.len() / 2], times[times.len() * 99 / 100]);
         }
     }
 }
