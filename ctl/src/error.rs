@@ -31,6 +31,8 @@ pub(crate) enum Error {
         code: Option<u8>,
         /// What the agent called it, where it came from there.
         status: Option<Code>,
+        /// The agent's stable name for why; empty where there is none.
+        reason: String,
     },
     /// Whoever read standard output has gone: not an error.
     BrokenPipe,
@@ -43,7 +45,7 @@ pub(crate) enum Error {
 impl Error {
     /// An error with a line.
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self::Failed { message: message.into(), code: None, status: None }
+        Self::Failed { message: message.into(), code: None, status: None, reason: String::new() }
     }
 
     /// A failed operation on a file that the user named.
@@ -51,9 +53,23 @@ impl Error {
         Self::new(format!("{}: {error}", path.display()))
     }
 
+    /// The error, with what was being done before its line.
+    pub(crate) fn context(mut self, doing: &str) -> Self {
+        if let Self::Failed { message, .. } = &mut self {
+            message.insert_str(0, ": ");
+            message.insert_str(0, doing);
+        }
+        self
+    }
+
     /// Whether the agent knows no such thing.
     pub(crate) fn is_not_found(&self) -> bool {
         matches!(self, Self::Failed { status: Some(Code::NotFound), .. })
+    }
+
+    /// Whether the agent has no such image.
+    pub(crate) fn is_image_not_found(&self) -> bool {
+        matches!(self, Self::Failed { reason, .. } if reason == "IMAGE_NOT_FOUND")
     }
 
     /// Says it on standard error; the exit code, `own` where the error has none.
@@ -115,7 +131,9 @@ impl From<Status> for Error {
         {
             message = format!("{message}; {hint}");
         }
-        Self::Failed { message, code: info.as_ref().and_then(exec_code), status: Some(status.code()) }
+        let code = info.as_ref().and_then(exec_code);
+        let reason = info.map(|info| info.reason).unwrap_or_default();
+        Self::Failed { message, code, status: Some(status.code()), reason }
     }
 }
 

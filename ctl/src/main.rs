@@ -6,6 +6,7 @@ mod client;
 mod command;
 mod error;
 mod output;
+mod registry;
 mod spec;
 mod terminal;
 

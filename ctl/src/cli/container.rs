@@ -2,6 +2,7 @@
 
 use clap::{ArgAction, Args, ValueEnum};
 
+use super::OutputFlag;
 use super::resources::ResourceFlags;
 use std::path::PathBuf;
 
@@ -145,6 +146,36 @@ pub(crate) struct AttachFlags {
     /// Pass signals on to the container
     #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
     pub(crate) sig_proxy: bool,
+    /// Id, prefix of an id, or name
+    pub(crate) container: String,
+}
+
+// `commit`.
+#[derive(Debug, Args)]
+pub(crate) struct CommitFlags {
+    /// Who made the image
+    #[arg(short, long)]
+    pub(crate) author: Option<String>,
+    /// Comment in the image's history
+    #[arg(short, long)]
+    pub(crate) message: Option<String>,
+    /// Line of a Dockerfile: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME or WORKDIR
+    #[arg(short, long = "change", value_name = "LINE")]
+    pub(crate) changes: Vec<String>,
+    /// Pause the container meanwhile
+    #[arg(short, long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
+    pub(crate) pause: bool,
+    /// Id, prefix of an id, or name
+    pub(crate) container: String,
+    /// Name for the image, a reference without digest
+    pub(crate) name: Option<String>,
+}
+
+// `diff`.
+#[derive(Debug, Args)]
+pub(crate) struct DiffFlags {
+    #[command(flatten)]
+    pub(crate) output: OutputFlag,
     /// Id, prefix of an id, or name
     pub(crate) container: String,
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args};
 
 use super::container::UntilFlag;
+use super::registry::PullPolicy;
 use super::resources::ResourceFlags;
 
 // `run`.
@@ -23,6 +24,8 @@ pub(crate) struct RunFlags {
     #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
     pub(crate) sig_proxy: bool,
     #[command(flatten)]
+    pub(crate) image: ImageFlags,
+    #[command(flatten)]
     pub(crate) create: CreateFlags,
 }
 
@@ -34,7 +37,20 @@ pub(crate) struct Alone {
     #[arg(long, action = ArgAction::Help)]
     help: Option<bool>,
     #[command(flatten)]
+    pub(crate) image: ImageFlags,
+    #[command(flatten)]
     pub(crate) create: CreateFlags,
+}
+
+// Where the image comes from.
+#[derive(Debug, Args)]
+pub(crate) struct ImageFlags {
+    /// When to pull the image
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "missing")]
+    pub(crate) pull: PullPolicy,
+    /// Pull without a word
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
 }
 
 // What a container is to be.

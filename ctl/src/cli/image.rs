@@ -4,20 +4,37 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::registry::{PullFlags, PushFlags};
 use super::{ListOutputFlag, OutputFlag};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImageCommand {
+    /// Fetch an image from its registry
+    Pull(PullFlags),
+    /// Send an image to a registry
+    Push(PushFlags),
+    /// Give an image a further name
+    Tag(TagFlags),
     /// Take in an archive or an OCI image layout
     Import(ImportFlags),
+    /// Take in an archive that `save` wrote, or another tool
+    Load(LoadFlags),
+    /// Write images to an archive
+    Save(SaveFlags),
     /// List images
     #[command(visible_alias = "list")]
     Ls(ImageListFlags),
     /// Show all there is to know of images
     Inspect(ImageInspectFlags),
+    /// Show how an image was made
+    History(HistoryFlags),
     /// Remove names of images, and images with their last name
     #[command(visible_alias = "remove")]
     Rm(ImageRemoveFlags),
+    /// Remove images that no container uses, and files that no image needs
+    Prune(PruneFlags),
+    /// Compare the files of images with their digests
+    Verify(VerifyFlags),
 }
 
 /// What an archive is.
@@ -109,5 +126,92 @@ pub(crate) struct ImageInspectFlags {
 pub(crate) struct ImageRemoveFlags {
     /// References, digests or prefixes of digests
     #[arg(required = true, value_name = "IMAGE")]
+    pub(crate) images: Vec<String>,
+}
+
+// `tag`.
+#[derive(Debug, Args)]
+pub(crate) struct TagFlags {
+    /// Reference, digest or prefix of a digest
+    pub(crate) image: String,
+    /// The new name, a reference without digest
+    pub(crate) name: String,
+}
+
+// `load`.
+#[derive(Debug, Args)]
+pub(crate) struct LoadFlags {
+    /// Archive, or directory with an OCI image layout; the default is standard input
+    #[arg(short, long, value_name = "FILE", default_value = "-", hide_default_value = true)]
+    pub(crate) input: PathBuf,
+    /// Only the digest
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+/// What `save` writes.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum SaveFormat {
+    /// An OCI image layout as tar
+    Oci,
+    /// What `docker load` takes
+    DockerArchive,
+}
+
+// `save`.
+#[derive(Debug, Args)]
+pub(crate) struct SaveFlags {
+    /// File to write; the default is standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Format of the archive
+    #[arg(long, value_enum, default_value = "oci")]
+    pub(crate) format: SaveFormat,
+    /// References, digests or prefixes of digests
+    #[arg(required = true, value_name = "IMAGE")]
+    pub(crate) images: Vec<String>,
+}
+
+// `history`.
+#[derive(Debug, Args)]
+pub(crate) struct HistoryFlags {
+    /// Whole commands and digests
+    #[arg(long)]
+    pub(crate) no_trunc: bool,
+    #[command(flatten)]
+    pub(crate) output: ListOutputFlag,
+    /// Reference, digest or prefix of a digest
+    pub(crate) image: String,
+}
+
+// `image prune`.
+#[derive(Debug, Args)]
+pub(crate) struct PruneFlags {
+    /// Images with names, too
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Only show what would be done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Do not ask first
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputFlag,
+}
+
+// `image verify`.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyFlags {
+    /// Make anew what is damaged: layers from their blobs, blobs from their registry
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// No progress
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputFlag,
+    /// References, digests or prefixes of digests; the default is all images
+    #[arg(value_name = "IMAGE")]
     pub(crate) images: Vec<String>,
 }

@@ -4,6 +4,7 @@ mod container;
 mod create;
 mod image;
 mod observe;
+mod registry;
 mod resources;
 
 use std::path::PathBuf;
@@ -12,12 +13,14 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use container::{AttachFlags, ExecFlags, KillFlags, RemoveFlags, StartFlags, StopFlags, Targets, WaitFlags};
-pub(crate) use container::{Condition, UpdateFlags};
-pub(crate) use create::{Alone, CreateFlags, FilesystemFlags, NamespaceFlags, RunFlags, SecurityFlags};
+pub(crate) use container::{CommitFlags, Condition, DiffFlags, UpdateFlags};
+pub(crate) use create::{Alone, CreateFlags, FilesystemFlags, ImageFlags, NamespaceFlags, RunFlags, SecurityFlags};
 pub(crate) use image::{
-    FormatFlag, ImageCommand, ImageConfigFlags, ImageInspectFlags, ImageListFlags, ImageRemoveFlags, ImportFlags,
+    FormatFlag, HistoryFlags, ImageCommand, ImageConfigFlags, ImageInspectFlags, ImageListFlags, ImageRemoveFlags,
+    ImportFlags, LoadFlags, PruneFlags, SaveFlags, SaveFormat, TagFlags, VerifyFlags,
 };
-pub(crate) use observe::{InspectFlags, InspectType, LogsFlags, PsFlags, StatsFlags, VersionFlags};
+pub(crate) use observe::{DiskFlags, InspectFlags, InspectType, LogsFlags, PsFlags, StatsFlags, VersionFlags};
+pub(crate) use registry::{LoginFlags, LogoutFlags, PullFlags, PullPolicy, PushFlags};
 pub(crate) use resources::ResourceFlags;
 
 /// Exit code of errors of the agent or the command line, where other codes are the container's.
@@ -98,6 +101,28 @@ pub(crate) enum Command {
     Images(ImageListFlags),
     /// Remove images
     Rmi(ImageRemoveFlags),
+    /// Fetch an image from its registry
+    Pull(PullFlags),
+    /// Send an image to a registry
+    Push(PushFlags),
+    /// Give an image a further name
+    Tag(TagFlags),
+    /// Show how an image was made
+    History(HistoryFlags),
+    /// Write images to an archive
+    Save(SaveFlags),
+    /// Take in an archive that `save` wrote, or another tool
+    Load(LoadFlags),
+    /// Keep a user's credentials for a registry
+    Login(LoginFlags),
+    /// Forget the credentials for a registry
+    Logout(LogoutFlags),
+    /// Make an image of a container
+    Commit(CommitFlags),
+    /// Show what a container changed in its root file system
+    Diff(DiffFlags),
+    /// Show what images, containers and logs take of the disk
+    Df(DiskFlags),
     /// Show the node and its agent
     Info(OutputFlag),
     /// Show versions

@@ -107,3 +107,13 @@ pub(crate) struct VersionFlags {
     #[command(flatten)]
     pub(crate) output: OutputFlag,
 }
+
+// `df`.
+#[derive(Debug, Args)]
+pub(crate) struct DiskFlags {
+    /// Show each container, too
+    #[arg(short, long)]
+    pub(crate) verbose: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputFlag,
+}

@@ -1,4 +1,4 @@
-//! `image import`.
+//! `image import` and `load`.
 
 use std::fs::File;
 use std::io::{self, BufWriter, IsTerminal as _, Read, Write};
@@ -8,18 +8,18 @@ use std::thread;
 use bytes::Bytes;
 use hull_proto::v1::image_service_client::ImageServiceClient;
 use hull_proto::v1::{
-    ArchiveFormat, Image, ImageConfig, ImportImageRequest, ImportProgress, ImportStart, import_image_request,
-    import_image_response,
+    ArchiveFormat, Image, ImageConfig, ImportImageRequest, ImportStart, import_image_request, import_image_response,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
 use super::layout;
-use crate::cli::{FormatFlag, ImageConfigFlags, ImportFlags};
+use crate::cli::{FormatFlag, ImageConfigFlags, ImportFlags, LoadFlags};
 use crate::client::Client;
 use crate::error::{Error, Result};
-use crate::{output, spec};
+use crate::output::{self, Progress, bytes_decimal};
+use crate::spec;
 
 /// Bytes of one message.
 const PIECE: usize = 256 << 10;
@@ -37,40 +37,64 @@ pub(crate) async fn import(connect: impl Future<Output = Result<Client>>, flags:
         FormatFlag::Docker => ArchiveFormat::Docker,
     };
     let start = ImportStart { tags: flags.tags, format: format.into(), config: config(&flags.config)? };
-    let source = Source::open(flags.path)?;
+    let image = take_in(connect, start, Source::open(flags.path)?, flags.quiet).await?;
+    let names = if flags.quiet { String::new() } else { image.names.iter().map(|name| format!("{name} ")).collect() };
+    output::line(&format!("{names}{}", image.digest))?;
+    Ok(0)
+}
+
+/// Sends an archive that names its images; prints what they are, as Docker does.
+pub(crate) async fn load(connect: impl Future<Output = Result<Client>>, flags: LoadFlags) -> Result<u8> {
+    let image = take_in(connect, ImportStart::default(), Source::open(flags.input)?, flags.quiet).await?;
+    output::line(&match &image.names[..] {
+        _ if flags.quiet => image.digest,
+        [] => format!("Loaded image ID: {}", image.digest),
+        names => names.iter().map(|name| format!("Loaded image: {name}")).collect::<Vec<_>>().join("\n"),
+    })?;
+    Ok(0)
+}
+
+async fn take_in(
+    connect: impl Future<Output = Result<Client>>,
+    start: ImportStart,
+    source: Source,
+    quiet: bool,
+) -> Result<Image> {
     let client = connect.await?;
     let (requests, queue) = mpsc::channel(QUEUE);
     // The queue is empty and its other end is here: it takes the message.
     let _ = requests.send(ImportImageRequest { message: Some(import_image_request::Message::Start(start)) }).await;
     let sent = send(source, requests.clone())?;
-    let progress = Progress { shown: !flags.quiet && io::stderr().is_terminal() };
-    let receiving = receive(client.images(), queue, progress);
+    let receiving = receive(client.images(), queue, Progress::new(quiet));
     // The queue stays open until the archive was read to its end: one that breaks off must not look complete.
     let sending = async move {
         sent.await.unwrap_or(Ok(()))?;
         drop(requests);
         std::future::pending::<Result<Image>>().await
     };
-    let image = tokio::select! {
-        received = receiving => received?,
-        failed = sending => failed?,
-    };
-    let names = if flags.quiet { String::new() } else { image.names.iter().map(|name| format!("{name} ")).collect() };
-    output::line(&format!("{names}{}", image.digest))?;
-    Ok(0)
+    tokio::select! {
+        received = receiving => received,
+        failed = sending => failed,
+    }
 }
 
 /// Follows the agent's progress to the image.
 async fn receive(
     mut images: ImageServiceClient<Channel>,
     queue: mpsc::Receiver<ImportImageRequest>,
-    progress: Progress,
+    mut progress: Progress,
 ) -> Result<Image> {
     let mut answers = images.import_image(ReceiverStream::new(queue)).await?.into_inner();
     while let Some(answer) = answers.message().await? {
         match answer.message {
-            Some(import_image_response::Message::Progress(now)) => progress.show(&now),
-            Some(import_image_response::Message::Image(image)) => return Ok(image),
+            Some(import_image_response::Message::Progress(now)) => {
+                let read = bytes_decimal(now.bytes_read);
+                progress.text(format!("{read} read, {} layers done, {} entries", now.layers_done, now.entries));
+            }
+            Some(import_image_response::Message::Image(image)) => {
+                progress.clear();
+                return Ok(image);
+            }
             None => {}
         }
     }
@@ -179,31 +203,6 @@ impl Write for Pieces {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// A line that tells a person how far it is, and goes at the end.
-#[derive(Debug)]
-struct Progress {
-    shown: bool,
-}
-
-impl Progress {
-    fn show(&self, now: &ImportProgress) {
-        if self.shown {
-            let read = output::bytes_decimal(now.bytes_read);
-            let text = format!("\r{read} read, {} layers done, {} entries\x1b[K", now.layers_done, now.entries);
-            // It is a courtesy: a closed standard error does not stop the import.
-            let _ = io::stderr().write_all(text.as_bytes());
-        }
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if self.shown {
-            let _ = io::stderr().write_all(b"\r\x1b[K");
-        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! What each verb does.
 
 mod attach;
+mod commit;
+mod disk;
 mod exec;
 mod image;
 mod import;
@@ -8,10 +10,15 @@ mod inspect;
 mod layout;
 mod lifecycle;
 mod list;
+mod login;
 mod logs;
 mod node;
+mod pull;
+mod push;
 mod run;
+mod save;
 mod stats;
+mod upkeep;
 
 use futures_util::{StreamExt as _, stream};
 
@@ -28,7 +35,7 @@ pub(crate) async fn run(cli: Cli) -> Result<u8> {
     let connect = Client::connect(&cli.connection);
     match cli.command {
         Command::Run(flags) => Box::pin(run::run(connect, *flags)).await,
-        Command::Create(flags) => Box::pin(run::create(connect, flags.create)).await,
+        Command::Create(flags) => Box::pin(run::create(connect, *flags)).await,
         Command::Start(flags) => lifecycle::start(connect.await?, flags).await,
         Command::Stop(flags) => lifecycle::stop(connect.await?, flags).await,
         Command::Kill(flags) => lifecycle::kill(connect.await?, flags).await,
@@ -43,13 +50,40 @@ pub(crate) async fn run(cli: Cli) -> Result<u8> {
         Command::Exec(flags) => Box::pin(exec::exec(connect, flags)).await,
         Command::Attach(flags) => Box::pin(attach::attach(connect, flags)).await,
         Command::Stats(flags) => stats::stats(connect, flags).await,
-        Command::Image(ImageCommand::Import(flags)) => import::import(connect, flags).await,
-        Command::Image(ImageCommand::Ls(flags)) | Command::Images(flags) => image::list(connect.await?, flags).await,
-        Command::Image(ImageCommand::Rm(flags)) | Command::Rmi(flags) => image::remove(connect.await?, flags).await,
-        Command::Image(ImageCommand::Inspect(flags)) => inspect::images(connect.await?, flags).await,
+        Command::Image(command) => Box::pin(images(connect, command)).await,
+        Command::Images(flags) => image::list(connect.await?, flags).await,
+        Command::Rmi(flags) => image::remove(connect.await?, flags).await,
+        Command::Pull(flags) => Box::pin(pull::pull(connect, flags)).await,
+        Command::Push(flags) => Box::pin(push::push(connect, flags)).await,
+        Command::Tag(flags) => image::tag(connect.await?, flags).await,
+        Command::History(flags) => image::history(connect.await?, flags).await,
+        Command::Save(flags) => Box::pin(save::save(connect, flags)).await,
+        Command::Load(flags) => Box::pin(import::load(connect, flags)).await,
+        Command::Login(flags) => Box::pin(login::login(connect, flags)).await,
+        Command::Logout(flags) => login::logout(flags),
+        Command::Commit(flags) => Box::pin(commit::commit(connect, flags)).await,
+        Command::Diff(flags) => commit::diff(connect.await?, flags).await,
+        Command::Df(flags) => disk::usage(connect.await?, flags).await,
         Command::Info(output) => node::info(connect.await?, output).await,
         Command::Version(flags) => node::version(connect, flags).await,
         Command::Completion { shell } => node::completion(shell),
+    }
+}
+
+async fn images(connect: impl Future<Output = Result<Client>>, command: ImageCommand) -> Result<u8> {
+    match command {
+        ImageCommand::Pull(flags) => pull::pull(connect, flags).await,
+        ImageCommand::Push(flags) => push::push(connect, flags).await,
+        ImageCommand::Tag(flags) => image::tag(connect.await?, flags).await,
+        ImageCommand::Import(flags) => import::import(connect, flags).await,
+        ImageCommand::Load(flags) => import::load(connect, flags).await,
+        ImageCommand::Save(flags) => save::save(connect, flags).await,
+        ImageCommand::Ls(flags) => image::list(connect.await?, flags).await,
+        ImageCommand::Inspect(flags) => inspect::images(connect.await?, flags).await,
+        ImageCommand::History(flags) => image::history(connect.await?, flags).await,
+        ImageCommand::Rm(flags) => image::remove(connect.await?, flags).await,
+        ImageCommand::Prune(flags) => upkeep::prune(connect, flags).await,
+        ImageCommand::Verify(flags) => upkeep::verify(connect, flags).await,
     }
 }
 

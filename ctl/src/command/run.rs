@@ -1,14 +1,15 @@
 //! `run` and `create`.
 
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hull_proto::v1::{CreateContainerRequest, RemoveContainerRequest};
 
 use super::attach::{Foreground, in_foreground};
-use crate::cli::{CreateFlags, RunFlags};
+use super::pull;
+use crate::cli::{Alone, ImageFlags, PullPolicy, RunFlags};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::terminal::{DetachKeys, Signals, stdin_is_terminal};
@@ -18,19 +19,20 @@ use crate::{output, spec};
 const CLEAN_UP: Duration = Duration::from_secs(10);
 
 /// Creates a container; prints its id.
-pub(crate) async fn create(connect: impl Future<Output = Result<Client>>, flags: CreateFlags) -> Result<u8> {
-    let request = CreateContainerRequest { config: Some(spec::container(&flags)?), ..Default::default() };
-    print_created(connect, request, flags.cidfile).await
+pub(crate) async fn create(connect: impl Future<Output = Result<Client>>, flags: Alone) -> Result<u8> {
+    let Alone { image, create, .. } = flags;
+    let request = CreateContainerRequest { config: Some(spec::container(&create)?), ..Default::default() };
+    print_created(connect, request, &image, create.cidfile).await
 }
 
 /// Creates a container and starts it, in the background or in the foreground.
 pub(crate) async fn run(connect: impl Future<Output = Result<Client>>, flags: RunFlags) -> Result<u8> {
-    let RunFlags { detach, detach_keys, sig_proxy, create, .. } = flags;
+    let RunFlags { detach, detach_keys, sig_proxy, image, create, .. } = flags;
     let detach_keys = DetachKeys::parse(&detach_keys.detach_keys)?;
     let config = spec::container(&create)?;
     if detach {
         let request = CreateContainerRequest { config: Some(config), start: true, ..Default::default() };
-        return print_created(connect, request, create.cidfile).await;
+        return print_created(connect, request, &image, create.cidfile).await;
     }
     if create.interactive && create.tty && !stdin_is_terminal() {
         return Err(Error::new("the input device is not a terminal: leave out -t, or -i"));
@@ -39,8 +41,7 @@ pub(crate) async fn run(connect: impl Future<Output = Result<Client>>, flags: Ru
     let client = connect.await?;
     let mut signals = if sig_proxy { Signals::catch()? } else { Signals::leave() };
     let request = CreateContainerRequest { config: Some(config), ..Default::default() };
-    let mut containers = client.containers();
-    let id = Box::pin(signals.hold(containers.create_container(request))).await??.into_inner().id;
+    let id = Box::pin(create_with_image(&client, request, &image, &mut signals)).await?;
     if let Some(file) = id_file {
         file.keep(&id)?;
     }
@@ -57,6 +58,7 @@ pub(crate) async fn run(connect: impl Future<Output = Result<Client>>, flags: Ru
         Err(failure) => {
             if create.auto_remove && !failure.started {
                 // The agent removes it, too; the first of both wins, and the error that is told is that of the start.
+                let mut containers = client.containers();
                 let remove = containers.remove_container(RemoveContainerRequest { container: id, force: true });
                 let _ = tokio::time::timeout(CLEAN_UP, remove).await;
             }
@@ -68,15 +70,56 @@ pub(crate) async fn run(connect: impl Future<Output = Result<Client>>, flags: Ru
 async fn print_created(
     connect: impl Future<Output = Result<Client>>,
     request: CreateContainerRequest,
+    image: &ImageFlags,
     cidfile: Option<PathBuf>,
 ) -> Result<u8> {
     let id_file = cidfile.map(IdFile::create).transpose()?;
-    let id = connect.await?.containers().create_container(request).await?.into_inner().id;
+    let id = Box::pin(create_with_image(&connect.await?, request, image, &mut Signals::leave())).await?;
     if let Some(file) = id_file {
         file.keep(&id)?;
     }
     output::line(&id)?;
     Ok(0)
+}
+
+/// Creates a container, with its image pulled as the flags say; the id.
+async fn create_with_image(
+    client: &Client,
+    request: CreateContainerRequest,
+    flags: &ImageFlags,
+    signals: &mut Signals,
+) -> Result<String> {
+    let image = request.config.as_ref().map(|config| config.image.clone()).unwrap_or_default();
+    if flags.pull == PullPolicy::Always {
+        fetch(client, image.clone(), flags.quiet, signals).await?;
+    }
+    match create_container(client, request.clone(), signals).await {
+        Err(error) if error.is_image_not_found() && flags.pull == PullPolicy::Missing => {
+            let doing = format!("{image} is not on this node, and it cannot be pulled");
+            fetch(client, image, flags.quiet, signals).await.map_err(|error| error.context(&doing))?;
+            create_container(client, request, signals).await
+        }
+        other => other,
+    }
+}
+
+async fn create_container(client: &Client, request: CreateContainerRequest, signals: &mut Signals) -> Result<String> {
+    let mut containers = client.containers();
+    Ok(Box::pin(signals.hold(containers.create_container(request))).await??.into_inner().id)
+}
+
+/// Pulls an image. A signal ends the command: there is no container yet that could have it.
+async fn fetch(client: &Client, image: String, quiet: bool, signals: &mut Signals) -> Result<()> {
+    let request = pull::request(image.clone(), String::new())?;
+    let result = tokio::select! {
+        result = pull::fetch(client, request, quiet) => result?,
+        number = signals.next() => return Err(Error::Interrupted(number)),
+    };
+    if !quiet {
+        // Standard output is the container's; nobody can be told that standard error is closed.
+        let _ = writeln!(io::stderr(), "{}", pull::summary(&image, &result));
+    }
+    Ok(())
 }
 
 /// The file that gets the id; it goes again if there is none.

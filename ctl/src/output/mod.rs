@@ -1,9 +1,11 @@
 //! What goes to standard output, for people and for programs.
 
 mod container;
+mod disk;
 mod human;
 mod image;
 mod node;
+mod progress;
 mod stats;
 mod table;
 mod time;
@@ -16,9 +18,11 @@ use crate::cli::DataFormat;
 use crate::error::{Error, Result};
 
 pub(crate) use container::{ContainerView, command_text, status_text};
+pub(crate) use disk::DiskUsageView;
 pub(crate) use human::{ago, bytes, bytes_decimal, short_digest, short_id};
-pub(crate) use image::ImageView;
+pub(crate) use image::{DamageView, HistoryView, ImageView, PruneView};
 pub(crate) use node::{ClientVersion, NodeView, Versions};
+pub(crate) use progress::{Progress, Step};
 pub(crate) use stats::{Before, FrameView};
 pub(crate) use table::Table;
 pub(crate) use time::{fixed_width, moment, parse_moment};

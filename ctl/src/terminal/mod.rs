@@ -1,11 +1,13 @@
 //! The caller's side of a program that runs in a container: its terminal, its signals, its standard streams.
 
+mod ask;
 mod detach;
 mod raw;
 mod session;
 mod signals;
 mod stdio;
 
+pub(crate) use ask::{ask, ask_secretly};
 pub(crate) use detach::DetachKeys;
 pub(crate) use raw::{RawMode, stdin_is_terminal, terminal_size};
 pub(crate) use session::{Ending, Input, Output, Peer, Session, Streams};

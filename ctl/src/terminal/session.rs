@@ -265,7 +265,8 @@ impl<P: Peer> Session<P> {
 }
 
 fn failed_start(exit: &ExitStatus) -> Error {
-    Error::Failed { message: exit.error.clone(), code: u8::try_from(exit.code).ok(), status: None }
+    let code = u8::try_from(exit.code).ok();
+    Error::Failed { message: exit.error.clone(), code, status: None, reason: String::new() }
 }
 
 async fn reached(time: Option<Instant>) {

@@ -6,13 +6,13 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{census, host, wait};
+use super::{Network, census, host, wait};
 
 /// How an agent is started; the default serves most tests.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +23,8 @@ pub struct AgentOptions {
     pub shared_mounts: bool,
     /// Its network namespace is the host's.
     pub host_network: bool,
+    /// Its network namespace is this one, where others live, too.
+    pub network: Option<Arc<Network>>,
 }
 
 /// A running agent. When it is dropped it must leave nothing behind.
@@ -84,7 +86,7 @@ impl Agent {
             std::thread::sleep(Duration::from_millis(2));
         }
         let mut state = self.state();
-        if !self.options.host_network {
+        if !self.options.host_network && self.options.network.is_none() {
             // The census takes whoever is in there for the agent's: it must never be the network of everyone.
             let inode = host::namespace(pid, "net");
             assert!(
@@ -115,15 +117,19 @@ impl Agent {
     pub fn command(&self) -> Command {
         let hulld = binary("hulld");
         let mut words: Vec<String> = Vec::new();
-        if !self.options.host_network || self.options.shared_mounts {
+        let own_network = !self.options.host_network && self.options.network.is_none();
+        if let Some(network) = &self.options.network {
+            words.extend(["nsenter".into(), format!("--net={}", network.path()), "--".into()]);
+        }
+        if own_network || self.options.shared_mounts {
             words.push("unshare".into());
-            if !self.options.host_network {
+            if own_network {
                 words.push("--net".into());
             }
             if self.options.shared_mounts {
                 words.extend(["--mount".into(), "--propagation".into(), "shared".into()]);
             }
-            let up = if self.options.host_network { "" } else { "busybox ip link set lo up; " };
+            let up = if own_network { "busybox ip link set lo up; " } else { "" };
             words.extend(["--".into(), "sh".into(), "-c".into(), format!("{up}exec \"$@\""), "sh".into()]);
         }
         words.push(hulld.display().to_string());

@@ -3,24 +3,34 @@
 //! - [`Agent`]: one daemon with a state directory, a cgroup subtree and a network namespace of its own;
 //! - [`Session`]: what one test works with: an agent (its own, or one shared by the tests that run at the moment), clients, and
 //!   the containers it made, which go when it ends;
+//! - [`Network`], [`Registry`], [`Proxy`]: a network of the tests', a real registry in it, and what makes the way there a bad one;
 //! - [`census`]: what is on the host under an agent's names, before and after;
 //! - [`wait`]: the only way to wait: poll a condition until a deadline, scaled by one factor.
 
 mod agent;
+mod authority;
 pub mod census;
 mod client;
 mod ctl;
 pub mod host;
 pub mod image;
+mod network;
 pub mod oci;
+mod proxy;
+pub mod registry;
 mod session;
+pub mod site;
 mod stream;
 pub mod wait;
 
 pub use agent::{Agent, AgentOptions, probe, shim};
+pub use authority::Authority;
 pub use client::{Clients, connect};
 pub use ctl::{Ctl, Pty};
 pub use hull_probe::Report;
 pub use image::{BASE_IMAGE, Rootfs};
+pub use network::Network;
+pub use proxy::{Asked, Fault, Proxy};
+pub use registry::{Registry, RegistryOptions};
 pub use session::{Output, Session, assert_error, duration, error_info, metadata};
 pub use stream::{AttachSession, ExecOutput, ExecSession};

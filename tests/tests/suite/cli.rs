@@ -46,7 +46,7 @@ async fn errors_of_a_run_are_125_126_and_127_and_one_line() {
     let cases: [(&[&str], i32, &str); 6] = [
         (&["--rm", BASE_IMAGE, "/bin/nope"], 127, "/bin/nope"),
         (&["--rm", BASE_IMAGE, "/etc/passwd"], 126, "/etc/passwd"),
-        (&["--rm", "test/no-such:1"], 125, "test/no-such:1"),
+        (&["--rm", "--pull", "never", "test/no-such:1"], 125, "test/no-such:1"),
         (&["--rm", "--memory", "1", BASE_IMAGE], 125, "memory"),
         (&["--rm", "--user", "nobody-knows", BASE_IMAGE], 125, "nobody-knows"),
         (&["--nonsense", BASE_IMAGE], 125, "--nonsense"),

@@ -3,37 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use hull_proto::v1::GetInfoRequest;
-use hull_tests::harness::{AgentOptions, Clients, Ctl, Session, wait};
+use hull_tests::harness::{AgentOptions, Authority, Clients, Ctl, Session, wait};
 use hyper_util::rt::TokioIo;
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 use tower::service_fn;
 
 const PORT: u16 = 7443;
-
-struct Authority {
-    pem: String,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
-        let key = KeyPair::generate().expect("a key");
-        let pem = params.self_signed(&key).expect("a certificate").pem();
-        Self { pem, issuer: Issuer::new(params, key) }
-    }
-
-    /// A certificate and its key.
-    fn issue(&self, usage: ExtendedKeyUsagePurpose) -> (String, String) {
-        let mut params = CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).expect("parameters");
-        params.extended_key_usages = vec![usage];
-        let key = KeyPair::generate().expect("a key");
-        (params.signed_by(&key, &self.issuer).expect("a certificate").pem(), key.serialize_pem())
-    }
-}
 
 struct Files {
     dir: tempfile::TempDir,
@@ -87,9 +62,9 @@ async fn info(pid: i32, tls: Option<ClientTlsConfig>) -> Result<String, String> 
 #[tokio::test]
 async fn only_clients_with_a_certificate_of_the_authority_are_served() {
     let (ours, theirs) = (Authority::new(), Authority::new());
-    let server = ours.issue(ExtendedKeyUsagePurpose::ServerAuth);
-    let client = ours.issue(ExtendedKeyUsagePurpose::ClientAuth);
-    let foreign = theirs.issue(ExtendedKeyUsagePurpose::ClientAuth);
+    let server = ours.server();
+    let client = ours.client();
+    let foreign = theirs.client();
     let files = Files::new(&[
         ("ca.pem", &ours.pem),
         ("server.pem", &server.0),

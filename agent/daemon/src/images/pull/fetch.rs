@@ -113,8 +113,17 @@ impl Fetch<'_> {
             // No ranges: the whole blob comes.
             *to = self.size;
         }
-        let mut offset = start;
-        while *at < *to {
+        let taken = self.take(&mut answer, start, at, *to).await;
+        if taken.is_err() {
+            // Others may do better; what is there stays.
+            self.session.distrust(line);
+        }
+        taken
+    }
+
+    /// Takes the bytes from `at` to `to` out of an answer that begins at `offset`.
+    async fn take(&self, answer: &mut Answer, mut offset: u64, at: &mut u64, to: u64) -> Result<(), Trouble> {
+        while *at < to {
             let Some(mut data) = answer.next().await? else {
                 let line = format!("{} broke off after {at} of {} bytes", self.digest, self.size);
                 return Err(Trouble::passing(Error::new(Reason::RegistryUnavailable, line)));
@@ -125,7 +134,7 @@ impl Fetch<'_> {
             let skip = usize::try_from(*at - offset).unwrap_or(usize::MAX).min(data.len());
             offset += arrived;
             drop(data.split_to(skip));
-            data.truncate(usize::try_from(*to - *at).unwrap_or(usize::MAX));
+            data.truncate(usize::try_from(to - *at).unwrap_or(usize::MAX));
             if data.is_empty() {
                 continue;
             }

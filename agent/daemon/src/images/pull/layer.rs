@@ -148,11 +148,12 @@ async fn fetched(shared: &Arc<Shared>, session: &Session, wanted: &Wanted, progr
             Ok(landed) => return Ok(landed),
             Err(failed) => failed,
         };
-        // A part is worth keeping if what is there of it may be right.
-        if matches!(
+        // A part is worth keeping if there is something of it that may be right.
+        let worthless = matches!(
             error.reason,
             Reason::BlobDamaged | Reason::InvalidArchive | Reason::LimitExceeded | Reason::StorageFull
-        ) {
+        );
+        if worthless || part.prefix() == 0 {
             blocking(move || {
                 part.remove();
                 Ok(())

@@ -101,20 +101,11 @@ pub(super) async fn pull(shared: &Arc<Shared>, request: PullRequest, progress: &
         return Ok(Pulled { image, up_to_date: true, bytes_fetched: 0 });
     }
     let pull = Pull { shared, session: &session, resolved: &resolved, progress };
-    let config = pull.config().await?;
-    let diff_ids = config.document.rootfs.diff_ids.clone();
-    let pins = pull.pin(&diff_ids).await?;
-    let slots = pull.begin(&diff_ids).await?;
-    let brought = pull.layers(&slots).await?;
-    let tickets = brought.iter().chain([&config.ticket]).flatten();
-    // A layer that comes twice was fetched once.
-    let fetched: BTreeMap<_, _> = tickets.map(|ticket| (ticket.digest(), ticket.progress().fetched())).collect();
-    let bytes_fetched = fetched.into_values().sum();
-    let brought = Brought { config, slots, layers: brought, pins };
-    let (shared, manifest) = (Arc::clone(shared), resolved.bytes.clone());
-    // From here on it goes to its end, whoever waits: what was brought must not be let go while it is being kept.
-    let image = blocking(move || brought.keep(&shared, &manifest, names, source)).await?;
-    Ok(Pulled { image, up_to_date: bytes_fetched == 0, bytes_fetched })
+    let pulled = pull.run(names, source).await;
+    if matches!(&pulled, Err(error) if matches!(error.reason, Reason::InvalidArchive | Reason::UnsupportedFeature)) {
+        pull.forget().await?;
+    }
+    pulled
 }
 
 /// An image's config.
@@ -143,6 +134,29 @@ struct Pull<'a> {
 }
 
 impl Pull<'_> {
+    async fn run(&self, names: Vec<String>, source: Source) -> Result<Pulled> {
+        let config = self.config().await?;
+        let diff_ids = config.document.rootfs.diff_ids.clone();
+        let pins = self.pin(&diff_ids).await?;
+        let slots = self.begin(&diff_ids).await?;
+        let brought = self.layers(&slots).await?;
+        let tickets = brought.iter().chain([&config.ticket]).flatten();
+        // A layer that comes twice was fetched once.
+        let fetched: BTreeMap<_, _> = tickets.map(|ticket| (ticket.digest(), ticket.progress().fetched())).collect();
+        let bytes_fetched = fetched.into_values().sum();
+        let brought = Brought { config, slots, layers: brought, pins };
+        let (shared, manifest) = (Arc::clone(self.shared), self.resolved.bytes.clone());
+        // From here on it goes to its end, whoever waits: what was brought must not be let go while it is being kept.
+        let image = blocking(move || brought.keep(&shared, &manifest, names, source)).await?;
+        Ok(Pulled { image, up_to_date: bytes_fetched == 0, bytes_fetched })
+    }
+
+    /// Removes the parts of an image that will be refused again. Those that another pull is at are its own.
+    async fn forget(&self) -> Result<()> {
+        let (shared, blobs) = (Arc::clone(self.shared), self.resolved.blobs());
+        blocking(move || blobs.iter().try_for_each(|digest| remove_part(&shared, digest).map(drop))).await
+    }
+
     /// The image's config, from the content store if that has it.
     async fn config(&self) -> Result<Config> {
         let descriptor = &self.resolved.config;

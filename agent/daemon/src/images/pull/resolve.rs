@@ -54,6 +54,10 @@ pub(super) async fn resolve(session: &Session, reference: &Reference, platform: 
 /// Reads a manifest or index. What the registry says that it is, what the index that names it says, and what it says itself
 /// must be the same.
 fn read(fetched: &Fetched, said: &str) -> Result<Document> {
+    // First, as what is no image's may be of any form.
+    for media_type in [&fetched.media_type, said] {
+        media::document(media_type)?;
+    }
     let document = parse_manifest("the manifest", &fetched.bytes)?;
     let own = media_type(&fetched.bytes)?;
     let kind = match document {

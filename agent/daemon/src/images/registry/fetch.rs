@@ -65,7 +65,12 @@ impl Session {
         let said = text(CONTENT_DIGEST);
         let media_type = text(CONTENT_TYPE.as_str());
         let media_type = media_type.split(';').next().unwrap_or_default().trim().to_owned();
-        let bytes = answer.read(JSON_MAX).await?;
+        let read = answer.read(JSON_MAX).await;
+        if read.is_err() {
+            // Others may do better.
+            self.distrust(line);
+        }
+        let bytes = read?;
         let digest = sha256(&bytes);
         let promised = [reference, &said].into_iter().find(|digest| is_digest(digest));
         match promised.filter(|promised| **promised != digest) {

@@ -219,6 +219,9 @@ fn failed(uri: &Uri, error: &hyper_util::client::legacy::Error) -> Trouble {
         Some(rustls::Error::InvalidMessage(_)) => {
             refused(line, "does it speak plain http? then hosts.toml must say so")
         }
+        Some(rustls::Error::AlertReceived(_)) => {
+            refused(line, "if it wants a certificate of this node, hosts.toml can name one as `client`")
+        }
         Some(_) => refused(line, "its authority can be named as `ca` in hosts.toml"),
         None => Trouble::passing(Error::new(Reason::RegistryUnavailable, line)),
     }

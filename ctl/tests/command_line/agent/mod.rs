@@ -1,5 +1,7 @@
 //! An agent that only speaks: containers run programs that are written here, so that the command line is tested alone.
 
+mod images;
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,6 +12,8 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use hull_proto::v1::container_service_server::{ContainerService, ContainerServiceServer};
+use hull_proto::v1::image_service_server::ImageServiceServer;
+use hull_proto::v1::node_service_server::NodeServiceServer;
 use hull_proto::v1::*;
 use tempfile::TempDir;
 use tokio::net::UnixListener;
@@ -29,6 +33,7 @@ pub struct Told {
     pub removed: Vec<String>,
     pub pages: Vec<i32>,
     pub updated: Option<Resources>,
+    pub images: images::Told,
 }
 
 /// A running agent; it ends with the test's process.
@@ -50,7 +55,10 @@ impl Agent {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let connections = UnixListenerStream::new(UnixListener::from_std(listener).unwrap());
-                let server = tonic::transport::Server::builder().add_service(ContainerServiceServer::new(service));
+                let server = tonic::transport::Server::builder()
+                    .add_service(ImageServiceServer::new(service.clone()))
+                    .add_service(NodeServiceServer::new(service.clone()))
+                    .add_service(ContainerServiceServer::new(service));
                 server.serve_with_incoming(connections).await.unwrap();
             });
         });
@@ -77,7 +85,7 @@ pub fn hullctl(socket: &Path) -> Command {
     command
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Service {
     told: Arc<Mutex<Told>>,
     signal: Arc<watch::Sender<i32>>,
@@ -103,8 +111,12 @@ fn exit(code: i32) -> Out {
 }
 
 fn failure(code: Code, message: &str, metadata: &[(&str, &str)]) -> Status {
+    failure_of(code, "TEST", message, metadata)
+}
+
+fn failure_of(code: Code, reason: &str, message: &str, metadata: &[(&str, &str)]) -> Status {
     let metadata: HashMap<String, String> = metadata.iter().map(|&(k, v)| (k.to_owned(), v.to_owned())).collect();
-    Status::with_error_details(code, message, ErrorDetails::with_error_info("TEST", "hull", metadata))
+    Status::with_error_details(code, message, ErrorDetails::with_error_info(reason, "hull", metadata))
 }
 
 /// The programs that there are.
@@ -168,10 +180,11 @@ impl ContainerService for Service {
     ) -> Result<Response<CreateContainerResponse>, Status> {
         let request = request.into_inner();
         let config = request.config.unwrap_or_default();
-        if config.image == "missing" {
-            return Err(failure(Code::NotFound, "no image missing", &[("hint", "import it first")]));
-        }
         let mut told = self.told.lock().unwrap();
+        if config.image.starts_with("missing") && !told.images.has(&config.image) {
+            let (message, hint) = (format!("no image {}", config.image), [("hint", "import it first")]);
+            return Err(failure_of(Code::NotFound, "IMAGE_NOT_FOUND", &message, &hint));
+        }
         told.started = request.start;
         told.config = Some(config);
         Ok(Response::new(CreateContainerResponse { id: "a".repeat(64), name: "web".into(), pid: 0 }))
@@ -341,6 +354,22 @@ impl ContainerService for Service {
         ];
         let endless = futures_util::stream::repeat(StreamLogsResponse { entries }).map(Ok).take(20_000);
         Ok(Response::new(endless.boxed()))
+    }
+
+    type DiffContainerStream = Answers<DiffContainerResponse>;
+
+    async fn diff_container(
+        &self,
+        request: Request<DiffContainerRequest>,
+    ) -> Result<Response<Self::DiffContainerStream>, Status> {
+        found(&request.into_inner().container)?;
+        let change = |path: &str, kind: ChangeKind| PathChange { path: path.to_owned(), kind: kind.into() };
+        let batches = [
+            vec![change("/etc", ChangeKind::Modified), change("/etc/a\nb", ChangeKind::Added)],
+            vec![change("/tmp", ChangeKind::Deleted)],
+        ];
+        let answers = futures_util::stream::iter(batches).map(|changes| Ok(DiffContainerResponse { changes }));
+        Ok(Response::new(answers.boxed()))
     }
 
     async fn start_container(

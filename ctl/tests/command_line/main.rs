@@ -2,6 +2,7 @@
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, reason = "a test")]
 
 mod agent;
+mod images;
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -84,9 +85,9 @@ fn a_program_that_cannot_run_has_the_codes_of_shells_and_leaves_nothing() {
 fn errors_of_the_agent_are_one_line_with_a_hint() {
     let agent = Agent::start();
     let told = (125, String::new(), "hullctl: no image missing; import it first\n".to_owned());
-    assert_eq!(run(&mut agent.hullctl("run missing")), told);
+    assert_eq!(run(&mut agent.hullctl("run --pull never missing")), told);
     let id_file = agent.path("id");
-    let (code, ..) = run(agent.hullctl("create --cidfile").arg(&id_file).arg("missing"));
+    let (code, ..) = run(agent.hullctl("create --pull never --cidfile").arg(&id_file).arg("missing"));
     assert_eq!((code, id_file.exists()), (1, false));
     let (code, _, err) = run(hullctl(&agent.path("other.sock")).arg("ps"));
     assert!(code == 1 && err.contains("systemctl start hulld") && err.lines().count() == 1, "{err}");
@@ -202,13 +203,17 @@ fn a_call_that_breaks_off_is_an_error_after_what_came() {
 
 /// The command, the side of the terminal where the person sits, and that of the program.
 fn on_terminal(agent: &Agent, line: &str) -> (Child, File, OwnedFd) {
+    terminal_of(agent.hullctl(line).env("TERM", "xterm"))
+}
+
+fn terminal_of(command: &mut Command) -> (Child, File, OwnedFd) {
     let size = Winsize { ws_row: 30, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
     let OpenptyResult { master: person, slave: program } = openpty(None, None).unwrap();
     tcsetwinsize(&program, size).unwrap();
     // The command must not hold the person's side itself.
     fcntl_setfd(&person, FdFlags::CLOEXEC).unwrap();
     let side = || Stdio::from(program.try_clone().unwrap());
-    let child = agent.hullctl(line).stdin(side()).stdout(side()).stderr(side()).spawn().unwrap();
+    let child = command.stdin(side()).stdout(side()).stderr(side()).spawn().unwrap();
     (child, person.into(), program)
 }
 
