@@ -160,6 +160,12 @@ impl Ticket {
         &self.flight.progress
     }
 
+    /// What a flight brought that has ended.
+    pub(super) fn brought(&self) -> Result<Arc<Landed>> {
+        let outcome = self.flight.outcome.borrow().clone();
+        outcome.unwrap_or_else(|| Err(Error::new(Reason::Internal, "a fetch has not ended")))
+    }
+
     /// Waits for the flight's end.
     pub(super) async fn landed(&self) -> Result<Arc<Landed>> {
         let mut outcome = self.flight.outcome.clone();

@@ -137,14 +137,17 @@ impl Pull<'_> {
     async fn run(&self, names: Vec<String>, source: Source) -> Result<Pulled> {
         let config = self.config().await?;
         let diff_ids = config.document.rootfs.diff_ids.clone();
-        let _pins = self.pin(&diff_ids).await?;
+        let pins = self.pin(&diff_ids).await?;
         let slots = self.begin(&diff_ids).await?;
         let brought = self.layers(&slots).await?;
         let tickets = brought.iter().chain([&config.ticket]).flatten();
         // A layer that comes twice was fetched once.
         let fetched: BTreeMap<_, _> = tickets.map(|ticket| (ticket.digest(), ticket.progress().fetched())).collect();
         let bytes_fetched = fetched.into_values().sum();
-        let image = self.finish(config, slots, brought, names, source).await?;
+        let brought = Brought { config, slots, layers: brought, pins };
+        let (shared, manifest) = (Arc::clone(self.shared), self.resolved.bytes.clone());
+        // From here on it goes to its end, whoever waits: what was brought must not be let go while it is being kept.
+        let image = blocking(move || brought.keep(&shared, &manifest, names, source)).await?;
         Ok(Pulled { image, up_to_date: bytes_fetched == 0, bytes_fetched })
     }
 
@@ -259,48 +262,44 @@ impl Pull<'_> {
             }
         }
     }
+}
 
-    /// Keeps everything and records the image. What the tickets brought stays theirs until then.
-    async fn finish(
-        &self,
-        config: Config,
-        slots: Vec<Slot>,
-        brought: Vec<Option<Ticket>>,
-        names: Vec<String>,
-        source: Source,
-    ) -> Result<Arc<Image>> {
-        let Config { bytes: config_bytes, document, ticket: config } = config;
-        let mut landed = Vec::new();
-        for ticket in brought.iter().chain([&config]) {
-            landed.push(match ticket {
-                Some(ticket) => Some(ticket.landed().await?),
-                None => None,
-            });
+/// All that an image consists of. What the tickets stand for stays where it is as long as they live.
+#[derive(Debug)]
+struct Brought {
+    config: Config,
+    slots: Vec<Slot>,
+    layers: Vec<Option<Ticket>>,
+    pins: Pins,
+}
+
+impl Brought {
+    /// Keeps everything and records the image. Blocks on the disk.
+    fn keep(self, shared: &Shared, manifest: &[u8], names: Vec<String>, source: Source) -> Result<Arc<Image>> {
+        let Self { config, slots, layers: tickets, pins } = self;
+        if let Some(ticket) = &config.ticket {
+            ticket.brought()?.keep(shared)?;
         }
-        let (shared, manifest) = (Arc::clone(self.shared), self.resolved.bytes.clone());
-        let installed = blocking(move || {
-            let (mut kept, mut layers) = (Vec::new(), Vec::new());
-            let landed: Vec<_> = landed
-                .iter()
-                .map(|landed| landed.as_ref().map_or(Ok(None), |landed| landed.keep(&shared)))
-                .collect::<Result<_>>()?;
-            for (slot, landed) in slots.into_iter().zip(landed) {
-                let layer = slot.present.or(landed);
-                kept.push(layer.ok_or_else(|| Error::new(Reason::Internal, "a layer was not brought"))?);
-                let (digest, diff_id) = (slot.wanted.digest, slot.diff_id);
-                layers.push(UnpackedLayer { digest, diff_id, blob: None, converted: None });
-            }
-            let unpacked = Unpacked {
-                manifest: shared.content.write(&manifest)?,
-                config: shared.content.write(&config_bytes)?,
-                document,
-                layers,
-                names,
+        let (mut kept, mut layers) = (Vec::new(), Vec::new());
+        for (slot, ticket) in slots.into_iter().zip(&tickets) {
+            let brought = match ticket {
+                Some(ticket) => ticket.brought()?.keep(shared)?,
+                None => None,
             };
-            install::install_pulled(&shared, unpacked, Origin { source, layers: kept })
-        });
-        let image = installed.await;
-        drop((brought, config));
+            let layer = slot.present.or(brought);
+            kept.push(layer.ok_or_else(|| Error::new(Reason::Internal, "a layer was not brought"))?);
+            let (digest, diff_id) = (slot.wanted.digest, slot.diff_id);
+            layers.push(UnpackedLayer { digest, diff_id, blob: None, converted: None });
+        }
+        let unpacked = Unpacked {
+            manifest: shared.content.write(manifest)?,
+            config: shared.content.write(&config.bytes)?,
+            document: config.document,
+            layers,
+            names,
+        };
+        let image = install::install_pulled(shared, unpacked, Origin { source, layers: kept });
+        drop((pins, tickets, config.ticket));
         image
     }
 }
@@ -319,7 +318,9 @@ async fn present(shared: &Arc<Shared>, digest: &str, names: Vec<String>, source:
             return Ok(Some(image));
         }
         let mut record = image.record.clone();
-        record.sources.push(source);
+        if !record.sources.contains(&source) {
+            record.sources.push(source);
+        }
         install::record_image(&shared, digest, names, record).map(Some)
     })
     .await

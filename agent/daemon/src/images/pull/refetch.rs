@@ -54,9 +54,10 @@ async fn from(shared: &Arc<Shared>, session: Arc<Session>, image: &Image, digest
     let wanted = Wanted { is_layer: blob.digest != config_digest, digest: blob.digest, size: blob.size };
     let fly = |progress| layer::bring(Arc::clone(shared), Arc::clone(&session), wanted.clone(), progress);
     let ticket = shared.pulls.flights.board(digest, fly).await;
-    let (landed, shared) = (ticket.landed().await?, Arc::clone(shared));
+    ticket.landed().await?;
+    let shared = Arc::clone(shared);
     blocking(move || {
-        landed.keep(&shared)?;
+        ticket.brought()?.keep(&shared)?;
         shared.content.sync()
     })
     .await

@@ -21,7 +21,7 @@ use serde::Deserialize;
 use super::answer;
 use super::challenge::Challenge;
 use super::credentials::Credentials;
-use super::retry::Trouble;
+use super::retry::{Kind, Trouble};
 use super::transport::{Call, Payload, Transport, shown};
 use crate::error::{Error, Reason, Result};
 
@@ -184,7 +184,12 @@ impl Asker<'_> {
             return Err(Error::new(Reason::RegistryUnauthenticated, line).hint("log in again").into());
         }
         if answer.status != StatusCode::OK {
-            return Err(answer::refusal(answer, "asking for a token").await);
+            let mut refusal = answer::refusal(answer, "asking for a token").await;
+            if refusal.kind == Kind::Missing {
+                // It is not the image that is missing.
+                (refusal.kind, refusal.error.reason) = (Kind::Final, Reason::RegistryError);
+            }
+            return Err(refusal);
         }
         let bytes = answer.read(TOKEN_MAX).await?;
         // The parser's own words could quote the token.

@@ -72,7 +72,7 @@ impl Line {
     pub(super) async fn send(&self, call: &Call, tokens: &Tokens) -> Result<Answer, Trouble> {
         let key = self.key();
         // An upload may go on elsewhere, where the registry's credentials are none.
-        let home = origin(&call.uri) == origin(&self.home(call)?);
+        let home = origin(&call.uri) == origin(&self.home()?);
         let known = if home { tokens.get(&key) } else { None };
         let answer = self.transport.send(call, known.as_ref()).await?;
         if answer.status != StatusCode::UNAUTHORIZED || !home || origin(&answer.uri) != origin(&call.uri) {
@@ -113,10 +113,7 @@ impl Line {
         Key { endpoint: self.name(), scope: self.scopes.join(" "), fingerprint }
     }
 
-    fn home(&self, call: &Call) -> Result<Uri> {
-        if call.uri.authority().is_some_and(|authority| authority.as_str() == self.endpoint.authority) {
-            return Ok(call.uri.clone());
-        }
+    fn home(&self) -> Result<Uri> {
         let wrong = |_| Error::new(Reason::RegistryConfig, format!("{} is no URL", self.name()));
         self.name().parse().map_err(wrong)
     }

@@ -154,10 +154,15 @@ impl Session {
 /// Where an upload goes.
 fn place_of(begun: &Answer) -> Result<Uri, Trouble> {
     let location = begun.headers.get(LOCATION).and_then(|location| location.to_str().ok());
-    location.and_then(|location| resolve(&begun.uri, location)).ok_or_else(|| {
+    let Some(place) = location.and_then(|location| resolve(&begun.uri, location)) else {
         let line = format!("{} does not say where the blob is to go", shown(&begun.uri));
-        Error::new(Reason::RegistryError, line).into()
-    })
+        return Err(Error::new(Reason::RegistryError, line).into());
+    };
+    if begun.uri.scheme_str() == Some("https") && place.scheme_str() != Some("https") {
+        let line = format!("{} wants the blob at {}, which is not https", shown(&begun.uri), shown(&place));
+        return Err(Error::new(Reason::RegistryError, line).into());
+    }
+    Ok(place)
 }
 
 /// The file as the body of a request, read on a thread that may block.
