@@ -5,6 +5,7 @@ mod export;
 mod import;
 mod pull;
 mod push;
+mod told;
 mod verify;
 
 use std::sync::Arc;

@@ -5,27 +5,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use hull_proto::v1;
 use hull_proto::v1::verify_images_response::Message;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status};
 
-use super::{CancelOnDrop, PROGRESS, QUEUE};
+use super::CancelOnDrop;
+use super::told::{self, Answers, Stream};
 use crate::error::{Error, Result};
 use crate::images::{Damaged, FileKind, Images, Repair, VerifyProgress};
 use crate::service::convert::{images as parse, reference};
-use crate::service::status::shutting_down;
 use crate::service::{Edge, blocking};
 
 /// Most images that one request names.
 const IMAGES_MAX: usize = 1000;
 
-type Answers = mpsc::Sender<Result<v1::VerifyImagesResponse, Status>>;
-
 /// Starts the verification; the stream tells how it goes.
 pub(super) fn start(
     edge: &Edge,
     mut request: v1::VerifyImagesRequest,
-) -> Result<Response<ReceiverStream<Result<v1::VerifyImagesResponse, Status>>>, Status> {
+) -> Result<Response<Stream<v1::VerifyImagesResponse>>, Status> {
     if request.images.len() > IMAGES_MAX {
         return Err(Error::invalid("images", format!("more than {IMAGES_MAX}")).into());
     }
@@ -35,17 +31,11 @@ pub(super) fn start(
     }
     let credentials = parse::credentials(request.auth.take())?;
     let repair = request.repair.then_some(Repair { credentials });
-    let (answers, stream) = mpsc::channel(QUEUE);
-    let (images, shutdown) = (edge.images.clone(), edge.shutdown.clone());
-    tokio::spawn(async move {
-        let last = tokio::select! {
-            progress = verify(images, request.images, repair, &answers) => progress.map(|progress| answer(Message::Progress(progress))),
-            () = answers.closed() => return,
-            () = shutdown.cancelled() => Err(shutting_down()),
-        };
-        let _ = answers.send(last.map_err(Status::from)).await;
-    });
-    Ok(Response::new(ReceiverStream::new(stream)))
+    let images = edge.images.clone();
+    Ok(told::stream(edge, |answers| async move {
+        let progress = verify(images, request.images, repair, &answers).await?;
+        Ok(answer(Message::Progress(progress)))
+    }))
 }
 
 /// Dropping the future cancels the verification.
@@ -53,7 +43,7 @@ async fn verify(
     images: Images,
     references: Vec<String>,
     repair: Option<Repair>,
-    answers: &Answers,
+    answers: &Answers<v1::VerifyImagesResponse>,
 ) -> Result<v1::VerifyProgress> {
     let progress = Arc::new(VerifyProgress::default());
     let cancelled = CancelOnDrop(Arc::new(AtomicBool::new(false)));
@@ -67,17 +57,9 @@ async fn verify(
             images.verify(&references, repair.as_ref(), &progress, &cancelled, &mut report)
         })
     };
-    let tell = async {
-        let mut ticks = tokio::time::interval(PROGRESS);
-        loop {
-            ticks.tick().await;
-            let _ = answers.send(Ok(answer(Message::Progress(far(&progress))))).await;
-        }
-    };
-    tokio::select! {
-        verified = verifying => verified.map(|()| far(&progress)),
-        never = tell => never,
-    }
+    let far = || far(&progress);
+    told::while_telling(answers, || answer(Message::Progress(far())), verifying).await?;
+    Ok(far())
 }
 
 fn damaged(found: Damaged) -> v1::DamagedFile {

@@ -38,7 +38,7 @@ impl Images {
         }
         complain("bench: making the images, once");
         std::fs::create_dir_all(&images.0)?;
-        images.both("small", |tar| small(tar))?;
+        images.both("small", small)?;
         images.both("large", |tar| files(tar, "large", LARGE_FILES, LARGE_BYTES, &mut Noise(3)))?;
         let mut eight = Vec::new();
         for index in 0..EIGHT {
