@@ -54,7 +54,7 @@ impl Fixture {
             for entry in fs::read_dir(directory).unwrap().flatten() {
                 if entry.file_type().unwrap().is_dir() {
                     pending.push(entry.path());
-                } else if !matches!(entry.file_name().to_str(), Some("index.json" | "oci-layout")) {
+                } else if !matches!(entry.file_name().to_str(), Some("index.json" | "oci-layout" | "base-1.erofs")) {
                     files.push(entry.file_name().to_string_lossy().into_owned());
                 }
             }

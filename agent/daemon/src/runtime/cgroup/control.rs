@@ -27,9 +27,6 @@ use crate::error::{Error, Reason, Result};
 /// take longer; then the caller hears of it and tries again.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Rounds of killing on hosts without `cgroup.kill`: a process that forks while it is killed needs another round.
-const KILL_ROUNDS: usize = 100;
-
 impl ContainerCgroup {
     /// Stops all processes of the container where they are, and returns when they stand still.
     ///
@@ -85,7 +82,7 @@ impl ContainerCgroup {
     /// ending when this returns; [`Self::remove`] waits for them.
     ///
     /// # Errors
-    /// `System` if the kernel refuses, or, without `cgroup.kill`, if processes still appear after many rounds.
+    /// `System` if the kernel refuses, or, without `cgroup.kill`, if processes are still there after [`DEADLINE`].
     pub(crate) fn kill(&self) -> Result<()> {
         if let Some(dir) = self.unified() {
             match file::write(&dir, "cgroup.kill", "1") {
@@ -99,7 +96,9 @@ impl ContainerCgroup {
     }
 
     pub(super) fn kill_by_rounds(&self) -> Result<()> {
-        for round in 0..KILL_ROUNDS {
+        let begun = Instant::now();
+        let mut pause = Duration::ZERO;
+        while begun.elapsed() < DEADLINE {
             if self.processes()?.is_empty() {
                 return Ok(());
             }
@@ -110,9 +109,8 @@ impl ContainerCgroup {
                 self.thaw()?;
             }
             sent?;
-            if round > 0 {
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).clamp(Duration::from_millis(1), Duration::from_millis(10));
         }
         match self.processes()? {
             left if left.is_empty() => Ok(()),

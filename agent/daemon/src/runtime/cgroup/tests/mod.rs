@@ -221,6 +221,20 @@ fn killing_by_rounds_works_without_cgroup_kill() {
     }
 }
 
+/// They die when they get to the processor, which is once a second here.
+#[test]
+fn killing_by_rounds_waits_for_throttled_processes() {
+    for bench in Bench::each("throttled") {
+        let limits = Resources { cpu_quota: Some(1_000), cpu_period: Some(1_000_000), ..Resources::default() };
+        let group = bench.create("c1", &limits);
+        let members: Vec<_> = (0..3).map(|_| Member::new(&group, "sh", &["-c", "while :; do :; done"])).collect();
+        std::thread::sleep(Duration::from_millis(100));
+        group.kill_by_rounds().unwrap();
+        assert!(members.into_iter().all(|member| member.signal() == Some(9)));
+        group.remove().unwrap();
+    }
+}
+
 #[test]
 fn names_are_checked() {
     for parent in ["", "/", "hull", "/a/../b", "/a//b", "/."] {
