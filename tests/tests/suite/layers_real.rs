@@ -73,7 +73,7 @@ fn lowest_layer(work: &Path) -> PathBuf {
 
 /// Files of this machine, their directories first.
 fn own_files(tar: &Path) -> PathBuf {
-    let mut names: BTreeSet<PathBuf> = [".", "usr", "usr/lib", "usr/share"].map(PathBuf::from).into();
+    let mut names: BTreeSet<PathBuf> = [".", "etc", "usr", "usr/lib", "usr/share"].map(PathBuf::from).into();
     for top in ["usr/share/doc", "usr/share/zoneinfo", "usr/share", "usr/lib"] {
         let mut pending = vec![PathBuf::from(top)];
         while let Some(name) = pending.pop().filter(|_| names.len() < ENTRIES * 5 / 4) {
