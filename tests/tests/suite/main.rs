@@ -18,6 +18,7 @@ mod isolation_namespaces;
 mod isolation_privileges;
 mod isolation_process;
 mod isolation_rootfs;
+mod layers_real;
 mod lifecycle;
 mod node;
 mod pull;

@@ -174,6 +174,44 @@ fn attributes_that_would_steer_overlayfs_or_do_not_fit_are_refused() {
 }
 
 #[test]
+fn links_to_links_are_no_way_out() {
+    // A hard link to a link out of the layer, then a file, a whiteout, an opaque mark and a program of root's through it
+    // (CVE-2021-32760, CVE-2025-47290): all inside, and the links as they were.
+    let out = || Tar::default().link("out", b'2', "/etc").link("h", b'1', "out");
+    assert_eq!(listing(out().file("h/x", b"x").end()), ["/etc dir", "/etc/x file 1", "/h link /etc", "/out link /etc"]);
+    assert_eq!(
+        listing(out().file("h/.wh.passwd", b"").end()),
+        ["/etc dir", "/etc/passwd char 0:0", "/h link /etc", "/out link /etc"]
+    );
+    assert_eq!(listing(out().file("h/.wh..wh..opq", b"").end()), ["/etc opaque", "/h link /etc", "/out link /etc"]);
+    // A directory or file in the link's place is new: its mode and owner are not those of what the link names.
+    assert_eq!(listing(out().dir("h").file("h/x", b"").end()), ["/h dir", "/h/x file 0", "/out link /etc"]);
+    let mut program = header(b"h", b'0', 0);
+    program[100..108].copy_from_slice(b"0004755\0");
+    sum(&mut program);
+    let tree = build(&out().block(program).end()).unwrap();
+    let Content::Directory(root) = &tree.nodes[0].content else { panic!("the root is a directory") };
+    let modes: Vec<_> = root.children.iter().map(|(name, id)| (&**name, tree.nodes[*id].attributes.mode)).collect();
+    assert_eq!(modes, [(&b"h"[..], 0o4755), (b"out", 0o777)]);
+}
+
+#[test]
+fn an_archive_in_a_file_stays_a_file() {
+    // CVE-2025-62518: the size in the header and that of PAX disagree, and the data is an archive of its own, twice over.
+    let innermost = Tar::default().link("passwd", b'2', "/etc/passwd").end();
+    let inner = Tar::default().file("innermost.tar", &innermost).file(".wh.etc", b"").end();
+    let size = inner.len().to_string();
+    for claimed in [0, 512, 1024, 1 << 20] {
+        let outer = Tar::default().pax(&[("size", size.as_bytes())]).block(header(b"inner.tar", b'0', claimed));
+        let names = listing(outer.data(&inner).file("last", b"1").end());
+        assert_eq!(names, [format!("/inner.tar file {size}"), "/last file 1".to_owned()], "{claimed}");
+    }
+    // Where PAX cuts the file short, what follows is taken for an entry, as by every reader.
+    let cut = Tar::default().pax(&[("size", b"0")]).block(header(b"inner.tar", b'0', 512)).data(&[b'x'; 512]);
+    refused(cut.end(), "checksum");
+}
+
+#[test]
 fn bombs() {
     // 400 GiB of nothing in a few bytes.
     let size = (400u64 << 30).to_string();
