@@ -158,7 +158,8 @@ async fn a_pull_that_does_not_fit_says_how_much_it_brings() {
         site::pull(&hull, PullImageRequest { image, ..PullImageRequest::default() }).await
     };
     let before = usage(&hull.clients).await;
-    assert_full(pull("large").await, "bytes as they come");
+    // Refused before it begins.
+    assert_error(pull("large").await, Code::ResourceExhausted, "STORAGE_FULL", "bytes more");
     assert_eq!(usage(&hull.clients).await.images, before.images);
     assert_files_are_those_of(&disk.data_dir(), &images(&hull.clients).await);
     prune(&hull.clients, false, false).await;
