@@ -24,4 +24,6 @@ mod reference;
 mod tar;
 #[path = "../../../src/images/tree.rs"]
 mod tree;
+#[path = "../../../src/images/verity.rs"]
+mod verity;
 pub mod targets;
