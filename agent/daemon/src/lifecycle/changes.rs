@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::container::{Hold, Reading, Request};
 use super::containers::Containers;
 use super::context::Context;
 use super::plan::GENERATED_FILES;
 use super::{spec, userns};
-use crate::blocking::blocking;
+use crate::blocking::{CancelOnDrop, blocking};
 use crate::error::{Error, Reason, Result};
 use crate::images::{Change, CommitOptions, Committing, Image, Owners, WritableLayer};
 
@@ -37,7 +37,7 @@ impl Containers {
         options.created_by = view.config.args.join(" ");
         let mut reading = handle.ask(|reply| Request::Read { still: !running, reply }).await?;
         let (hold, context) = (reading.hold.take(), Arc::clone(&self.context));
-        let cancelled = CancelOnDrop(Arc::default());
+        let cancelled = CancelOnDrop::default();
         let (cancel, disturbed) = (Arc::clone(&cancelled.0), hold.as_ref().map(Hold::disturbed));
         let (told, read) = tokio::sync::oneshot::channel();
         let stood_still = move || {
@@ -95,13 +95,4 @@ fn targets(spec: Option<&[u8]>) -> Result<BTreeSet<String>> {
 fn disturbance(name: &str) -> Error {
     let line = format!("container {name} ran on while it was being committed: it was started, resumed or stopped");
     Error::new(Reason::InvalidState, line).hint("commit it again")
-}
-
-/// Tells a commit to stop once no one waits for it.
-struct CancelOnDrop(Arc<AtomicBool>);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Read};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use bytes::{Buf as _, Bytes};
 use hull_proto::v1;
@@ -10,7 +10,8 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Response, Status, Streaming};
 
-use super::{CancelOnDrop, PROGRESS, QUEUE};
+use super::{PROGRESS, QUEUE};
+use crate::blocking::CancelOnDrop;
 use crate::error::{Error, Reason, Result};
 use crate::images::{Image, Images, ImportOptions, Progress};
 use crate::service::convert::{self, images as parse};
@@ -61,7 +62,7 @@ async fn import(
     answers: &mpsc::Sender<Result<v1::ImportImageResponse, Status>>,
 ) -> Result<Vec<Arc<Image>>, Status> {
     let progress = Arc::new(Progress::default());
-    let cancelled = CancelOnDrop(Arc::new(AtomicBool::new(false)));
+    let cancelled = CancelOnDrop::default();
     let (pieces, queue) = mpsc::channel(QUEUE);
     let importer = {
         let (progress, cancelled) = (Arc::clone(&progress), Arc::clone(&cancelled.0));

@@ -8,8 +8,6 @@ mod push;
 mod told;
 mod verify;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hull_proto::v1;
@@ -28,15 +26,6 @@ use crate::images::PruneOptions;
 const PROGRESS: Duration = Duration::from_millis(100);
 /// Messages that wait for a stream's reader; more of them stop the writer.
 const QUEUE: usize = 2;
-
-/// Tells the worker to stop once no one waits for it.
-struct CancelOnDrop(Arc<AtomicBool>);
-
-impl Drop for CancelOnDrop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
-    }
-}
 
 #[tonic::async_trait]
 impl ImageService for Edge {

@@ -1,14 +1,14 @@
 //! VerifyImages: damage is told as it is found, and how far it is.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use hull_proto::v1;
 use hull_proto::v1::verify_images_response::Message;
 use tonic::{Response, Status};
 
-use super::CancelOnDrop;
 use super::told::{self, Answers, Stream};
+use crate::blocking::CancelOnDrop;
 use crate::error::{Error, Result};
 use crate::images::{Damaged, FileKind, Images, Repair, VerifyProgress};
 use crate::service::convert::{images as parse, reference};
@@ -46,7 +46,7 @@ async fn verify(
     answers: &Answers<v1::VerifyImagesResponse>,
 ) -> Result<v1::VerifyProgress> {
     let progress = Arc::new(VerifyProgress::default());
-    let cancelled = CancelOnDrop(Arc::new(AtomicBool::new(false)));
+    let cancelled = CancelOnDrop::default();
     let verifying = {
         let (progress, cancelled, answers) = (Arc::clone(&progress), Arc::clone(&cancelled.0), answers.clone());
         blocking(move || {
