@@ -196,7 +196,8 @@ async fn a_committed_image_is_what_the_container_was() {
     let config = ContainerConfig { image: changed(&hull).await, ..hull.shell(CHANGES) };
     let (id, pid) = ready(&hull, config).await;
     tool("setcap", &["cap_net_raw+ep", &inside(pid, "/cap")]);
-    tool("setfattr", &["-n", "user.note", "-v", "0x0a00ff", &inside(pid, "/new")]);
+    // Not `user.`: tmpfs, where the writable layer may be, has had that since Linux 6.6 only.
+    tool("setfattr", &["-n", "trusted.note", "-v", "0x0a00ff", &inside(pid, "/new")]);
     let name = tag(&hull, "after");
     let image = commit(&hull, &id, &name).await;
     assert_eq!(image.names, [format!("docker.io/{name}")]);
@@ -208,8 +209,8 @@ async fn a_committed_image_is_what_the_container_was() {
     let copy = hull.run(ContainerConfig { image: name.clone(), ..hull.probe(&["sleep"]) }).await;
     let pid = hull.get(&copy).await.pid;
     assert!(tool("getcap", &[&inside(pid, "/cap")]).contains("cap_net_raw=ep"));
-    let note = tool("getfattr", &["--absolute-names", "-e", "hex", "-n", "user.note", &inside(pid, "/new")]);
-    assert!(note.contains("user.note=0x0a00ff"), "{note}");
+    let note = tool("getfattr", &["--absolute-names", "-e", "hex", "-n", "trusted.note", &inside(pid, "/new")]);
+    assert!(note.contains("trusted.note=0x0a00ff"), "{note}");
     // In a user namespace the same image is the same.
     let config = ContainerConfig { image: name, namespaces: mapped(), ..hull.shell(FACTS) };
     assert_eq!(hull.output(config).await.lines(), seen());
