@@ -184,7 +184,7 @@ mod tests {
         for (path, kind) in [
             ("/hull.v1.ContainerService/CreateContainer", Kind::Unary),
             ("/hull.v1.ContainerService/Exec", Kind::BidiStream),
-            ("/hull.v1.ImageService/ImportImage", Kind::ClientStream),
+            ("/hull.v1.ImageService/ImportImage", Kind::BidiStream),
             ("/hull.v1.StatsService/StreamStats", Kind::ServerStream),
             ("/grpc.health.v1.Health/Check", Kind::Unary),
             ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", Kind::BidiStream),
