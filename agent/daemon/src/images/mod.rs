@@ -48,6 +48,7 @@ mod tree;
 mod usage;
 mod verify;
 mod verity;
+mod well_formed;
 
 use std::fs;
 use std::io::Read;
