@@ -119,7 +119,7 @@ fn context(config: &Config) -> Result<Context> {
     Ok(Context {
         layers: LayerMounts::new(&config.run_dir, images.clone(), binary.path())?,
         cgroups: CgroupManager::detect(&config.cgroup_parent)?,
-        stats: StatsHub::default(),
+        stats: StatsHub::new(config.data_dir.clone()),
         metrics: Metrics::default(),
         shims: ShimPool::new(binary, usize::try_from(config.warm_shims).unwrap_or(usize::MAX)),
         userns: UsernsRanges::new(config.userns.base, config.userns.count),

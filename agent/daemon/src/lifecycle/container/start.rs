@@ -66,12 +66,7 @@ impl Container {
         self.record.exit = None;
         self.record.boot_id.clone_from(&self.context.host.boot_id);
         self.start_steps = started.steps.into();
-        self.context.stats.register(
-            &self.record.id,
-            &self.record.name,
-            self.record.config.labels.clone(),
-            started.run.cgroup.stat_dirs(),
-        );
+        self.context.register_stats(&self.record, &started.run.cgroup);
         self.run = Some(started.run);
         self.layers = Some(started.image);
         self.become_state(State::Running);
