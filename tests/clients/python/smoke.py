@@ -63,6 +63,28 @@ def check_exec(containers, pb, container):
     assert answers[-1].exit.code == 3, answers
 
 
+def check_exec_sync(containers, pb, container):
+    request = pb.ExecSyncRequest(container=container, argv=["/bin/sh", "-c", "echo out; echo err >&2; exit 4"], max_output_bytes=3)
+    done = containers.ExecSync(request, timeout=DEADLINE)
+    assert (done.exit.code, done.stdout, done.stdout_truncated) == (4, b"out", True), done
+    assert (done.stderr, done.stderr_truncated, done.timed_out) == (b"err", True, False), done
+
+
+def check_attach(containers, pb, config):
+    made = containers.CreateContainer(pb.CreateContainerRequest(config=config), timeout=DEADLINE)
+    start = pb.AttachStart(container=made.id, stdin=True, start_container=True)
+    requests = [
+        pb.AttachRequest(start=start),
+        pb.AttachRequest(stdin=b"to and fro"),
+        pb.AttachRequest(stdin_close=pb.StdinClose()),
+    ]
+    answers = list(containers.Attach(iter(requests), timeout=DEADLINE))
+    assert answers[0].WhichOneof("message") == "started" and answers[0].started.pid > 0, answers
+    assert b"".join(answer.stdout for answer in answers) == b"to and fro", answers
+    assert answers[-1].exit.code == 0, answers
+    containers.RemoveContainer(pb.RemoveContainerRequest(container=made.id), timeout=DEADLINE)
+
+
 def check_logs(containers, pb, container):
     stream = containers.StreamLogs(pb.StreamLogsRequest(container=container, follow=True), timeout=DEADLINE)
     entries = []
@@ -112,6 +134,9 @@ def main(proto_dir, scratch_dir, socket, image):
         assert containers.CreateContainer(request, timeout=DEADLINE).id == made.id, "create is idempotent"
         check_logs(containers, containers_pb, made.id)
         check_exec(containers, containers_pb, made.id)
+        check_exec_sync(containers, containers_pb, made.id)
+        echo = spec_pb2.ContainerConfig(image=image, args=["cat"], stdin_open=True, stdin_once=True)
+        check_attach(containers, containers_pb, echo)
         check_stats(stats_pb2_grpc.StatsServiceStub(channel), stats_pb2, made.id)
         check_errors(containers, containers_pb, made.id)
         remove = containers_pb.RemoveContainerRequest(container=made.id, force=True)

@@ -2,6 +2,7 @@
 //!
 //! Without arguments (or with `report`) it writes a [`hull_probe::Report`] as JSON. The other commands are in `COMMANDS`.
 
+mod hunt;
 mod report;
 mod sys;
 
@@ -57,6 +58,7 @@ fn run(words: &[&str]) -> Outcome {
             std::thread::sleep(Duration::from_secs(3600));
         },
         ["background"] => background()?,
+        ["hunt"] => hunt::hunt(),
         ["own-exe"] => own_exe(),
         ["clock"] => println!("{} {}", sys::clock(libc::CLOCK_MONOTONIC), sys::clock(libc::CLOCK_BOOTTIME)),
         _ => return Err(format!("unknown command: {words:?}").into()),

@@ -9,6 +9,8 @@ mod cli;
 mod commit;
 mod disk;
 mod exec;
+mod exec_hunted;
+mod exec_sync;
 mod image_crash;
 mod image_export;
 mod image_keep;

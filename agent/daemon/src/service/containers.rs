@@ -156,6 +156,10 @@ impl ContainerService for Edge {
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
+    async fn exec_sync(&self, request: Request<v1::ExecSyncRequest>) -> Result<Response<v1::ExecSyncResponse>, Status> {
+        exec::exec_sync(&self.containers, request.into_inner(), self.shutdown.clone()).await.map(Response::new)
+    }
+
     async fn attach(
         &self,
         request: Request<Streaming<v1::AttachRequest>>,

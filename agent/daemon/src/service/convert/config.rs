@@ -4,7 +4,7 @@
 use hull_proto::v1;
 
 use super::time;
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::lifecycle::config::{
     ContainerConfig, Device, DnsConfig, ExecConfig, IoMax, Mount, MountKind, NamespaceMode, Namespaces, Resources,
     Rlimit, SeccompProfile, Security, TimeOffsets,
@@ -81,6 +81,35 @@ pub(crate) fn exec(start: v1::ExecStart) -> Result<(String, ExecConfig)> {
         timeout: time::optional_duration("start.timeout", start.timeout)?,
     };
     Ok((start.container, config))
+}
+
+/// Bytes of each output that ExecSync returns unasked.
+const DEFAULT_OUTPUT: u32 = 1 << 20;
+/// And at most.
+const MAX_OUTPUT: u32 = 16 << 20;
+
+/// A further process whose output is collected: its container, what it is, and most bytes of each output.
+pub(crate) fn exec_sync(request: v1::ExecSyncRequest) -> Result<(String, ExecConfig, usize)> {
+    if request.argv.is_empty() {
+        return Err(Error::invalid("argv", "at least the program is required"));
+    }
+    let most = request.max_output_bytes.unwrap_or(DEFAULT_OUTPUT);
+    if most > MAX_OUTPUT {
+        let problem = format!("{most} is more than {MAX_OUTPUT}");
+        return Err(Error::new(Reason::LimitExceeded, format!("max_output_bytes: {problem}"))
+            .hint("Exec streams output of any length"));
+    }
+    let config = ExecConfig {
+        argv: request.argv,
+        env: request.env,
+        cwd: given(request.cwd),
+        user: given(request.user),
+        terminal: None,
+        stdin: false,
+        privileged: request.privileged,
+        timeout: time::optional_duration("timeout", request.timeout)?,
+    };
+    Ok((request.container, config, usize::try_from(most).unwrap_or(usize::MAX)))
 }
 
 /// Rows and columns; absent ones take the default.
