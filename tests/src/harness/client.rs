@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use hull_proto::v1::container_service_client::ContainerServiceClient;
+use hull_proto::v1::event_service_client::EventServiceClient;
 use hull_proto::v1::image_service_client::ImageServiceClient;
 use hull_proto::v1::node_service_client::NodeServiceClient;
 use hull_proto::v1::stats_service_client::StatsServiceClient;
@@ -23,6 +24,8 @@ pub struct Clients {
     pub channel: Channel,
     /// Containers.
     pub containers: ContainerServiceClient<Channel>,
+    /// Events.
+    pub events: EventServiceClient<Channel>,
     /// Images.
     pub images: ImageServiceClient<Channel>,
     /// Statistics.
@@ -36,6 +39,7 @@ impl Clients {
     pub fn over(channel: Channel) -> Self {
         Self {
             containers: ContainerServiceClient::new(channel.clone()).max_decoding_message_size(MAX_ANSWER),
+            events: EventServiceClient::new(channel.clone()).max_decoding_message_size(MAX_ANSWER),
             images: ImageServiceClient::new(channel.clone()).max_decoding_message_size(MAX_ANSWER),
             stats: StatsServiceClient::new(channel.clone()).max_decoding_message_size(MAX_ANSWER),
             node: NodeServiceClient::new(channel.clone()),
