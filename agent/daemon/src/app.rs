@@ -193,7 +193,9 @@ fn exposition(config: &Config, context: &Context, containers: &Containers) -> Ex
         images: context.images.clone(),
         store: context.store.clone(),
         shims: context.shims.clone(),
+        stats: context.stats.clone(),
         data_dir: config.data_dir.clone(),
+        labels: config.metrics.as_ref().map(|metrics| metrics.labels.clone()).unwrap_or_default(),
     })
 }
 

@@ -23,6 +23,7 @@ mod isolation_rootfs;
 mod layers_real;
 mod lifecycle;
 mod metrics;
+mod metrics_containers;
 mod node;
 mod pull;
 mod pull_cli;

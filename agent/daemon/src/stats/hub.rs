@@ -10,7 +10,7 @@ use super::group::Groups;
 use super::sample::Writable;
 use super::sampler;
 use super::selector::Selector;
-use super::shared::Shared;
+use super::shared::{Passes, Shared};
 use super::subscription::{Reading, Slot, Subscription};
 use super::target::{Registration, Target};
 use crate::error::{Error, Reason, Result};
@@ -87,9 +87,13 @@ impl StatsHub {
         Ok(())
     }
 
-    /// How many times anything was read so far.
-    #[cfg(test)]
-    pub(super) fn passes(&self) -> u64 {
-        self.shared.lock().passes
+    /// The sampler's work so far.
+    pub(crate) fn passes(&self) -> Passes {
+        self.shared.lock().passes()
+    }
+
+    /// How many streams there are.
+    pub(crate) fn subscribers(&self) -> usize {
+        self.shared.lock().subscribers()
     }
 }

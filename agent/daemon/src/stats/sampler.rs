@@ -50,7 +50,11 @@ pub(super) fn spawn(shared: Arc<Shared>) -> io::Result<()> {
     let run = move || {
         let mut sampler = Sampler::new(&shared);
         while let Some(work) = shared.next_work() {
+            let (begun, reads) = (Instant::now(), !work.orders.is_empty());
             sampler.work(work);
+            if reads {
+                shared.passed(begun.elapsed());
+            }
         }
     };
     std::thread::Builder::new().name("stats".to_owned()).stack_size(256 * 1024).spawn(run).map(drop)
