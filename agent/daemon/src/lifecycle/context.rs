@@ -9,6 +9,7 @@ use super::security::seccomp::SeccompCache;
 use super::userns::UsernsRanges;
 use crate::error::{Error, Result};
 use crate::images::{Images, LayerMounts};
+use crate::metrics::Metrics;
 use crate::runtime::cgroup::{CgroupManager, ContainerCgroup};
 use crate::runtime::dirs::Dirs;
 use crate::runtime::features;
@@ -24,6 +25,7 @@ pub(crate) struct Context {
     pub(crate) layers: LayerMounts,
     pub(crate) cgroups: CgroupManager,
     pub(crate) stats: StatsHub,
+    pub(crate) metrics: Metrics,
     pub(crate) dirs: Dirs,
     pub(crate) writable: WritableLayers,
     pub(crate) shims: ShimPool,
