@@ -65,11 +65,26 @@ fn connections() -> &'static Runtime {
 /// # Panics
 /// If the task that connects does.
 pub async fn connect(socket: &Path) -> Result<Clients, Error> {
+    connect_as(Endpoint::from_static("http://hull"), socket).await
+}
+
+/// Connects to a unix socket, ready to take but so many bytes that nobody has read.
+///
+/// # Errors
+/// If nothing listens there.
+///
+/// # Panics
+/// If the task that connects does.
+pub async fn connect_with_window(socket: &Path, bytes: u32) -> Result<Clients, Error> {
+    connect_as(Endpoint::from_static("http://hull").initial_stream_window_size(bytes), socket).await
+}
+
+async fn connect_as(endpoint: Endpoint, socket: &Path) -> Result<Clients, Error> {
     let socket: PathBuf = socket.to_owned();
     let connector = service_fn(move |_| {
         let socket = socket.clone();
         async move { UnixStream::connect(socket).await.map(TokioIo::new) }
     });
-    let connecting = async move { Endpoint::from_static("http://hull").connect_with_connector(connector).await };
+    let connecting = async move { endpoint.connect_with_connector(connector).await };
     Ok(Clients::over(connections().spawn(connecting).await.expect("the connecting task")?))
 }

@@ -32,4 +32,6 @@ mod push;
 mod registry_auth;
 mod registry_hosts;
 mod restart;
+mod stats_stream;
+mod stats_truth;
 mod tls;

@@ -16,11 +16,11 @@ mod status;
 
 use std::sync::Arc;
 
+use hull_proto::rendered_v1::stats_service_server::StatsServiceServer;
 use hull_proto::v1::container_service_server::ContainerServiceServer;
 use hull_proto::v1::event_service_server::EventServiceServer;
 use hull_proto::v1::image_service_server::ImageServiceServer;
 use hull_proto::v1::node_service_server::NodeServiceServer;
-use hull_proto::v1::stats_service_server::StatsServiceServer;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 

@@ -1,7 +1,8 @@
 //! The reader's end: a slot that holds the newest reading.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::sample::{NodeSample, Sample};
@@ -14,11 +15,17 @@ pub(crate) struct Reading {
     pub(crate) samples: Vec<Arc<Sample>>,
     /// The node, if wanted.
     pub(crate) node: Option<Arc<NodeSample>>,
+    rendered: OnceLock<Bytes>,
 }
 
 impl Reading {
-    pub(super) fn new(samples: Vec<Arc<Sample>>, node: Option<Arc<NodeSample>>) -> Self {
-        Self { samples, node }
+    pub(crate) fn new(samples: Vec<Arc<Sample>>, node: Option<Arc<NodeSample>>) -> Self {
+        Self { samples, node, rendered: OnceLock::new() }
+    }
+
+    /// As the first subscriber that asks renders it, for all that share it.
+    pub(crate) fn rendered(&self, render: impl FnOnce() -> Bytes) -> Bytes {
+        self.rendered.get_or_init(render).clone()
     }
 
     /// The sample of a run of a container.
