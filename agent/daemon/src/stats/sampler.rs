@@ -57,7 +57,7 @@ pub(super) fn spawn(shared: Arc<Shared>) -> io::Result<()> {
 }
 
 /// The readers of one run of the thread, and with them the open files.
-struct Sampler {
+pub(super) struct Sampler {
     /// By run.
     entries: HashMap<u64, Entry>,
     node: NodeEntry,
@@ -84,12 +84,12 @@ struct NodeEntry {
 }
 
 impl Sampler {
-    fn new(shared: &Shared) -> Self {
+    pub(super) fn new(shared: &Shared) -> Self {
         let node = NodeEntry { reader: NodeReader::new(shared.data_dir.clone()), newest: None, pass: 0 };
         Self { entries: HashMap::new(), node, scratch: Scratch::new(Budget::of_process()), pass: 0 }
     }
 
-    fn work(&mut self, work: Work) {
+    pub(super) fn work(&mut self, work: Work) {
         for target in work.departed {
             self.close(target.run);
         }
