@@ -112,7 +112,8 @@ impl Sampler {
             }
         }
         for order in orders {
-            let samples = order.targets.iter().filter_map(|target| self.read(target)).collect();
+            let mut samples = Vec::with_capacity(order.targets.len());
+            samples.extend(order.targets.iter().filter_map(|target| self.read(target)));
             let node = order.groups.has(Group::Node).then(|| self.read_node(order.max_age, now));
             let reading = Arc::new(Reading::new(samples, node));
             match order.readers {
