@@ -25,7 +25,7 @@ pub(crate) use human::{ago, bytes, bytes_decimal, short_digest, short_id};
 pub(crate) use image::{DamageView, HistoryView, ImageView, PruneView};
 pub(crate) use node::{ClientVersion, NodeView, Versions};
 pub(crate) use progress::{Progress, Step};
-pub(crate) use stats::{Before, FrameView};
+pub(crate) use stats::{Before, FrameView, NODE_HEADINGS};
 pub(crate) use table::Table;
 pub(crate) use time::{fixed_width, moment, parse_moment};
 

@@ -73,6 +73,17 @@ impl Slot {
         drop(unread);
     }
 
+    /// The newest reading that was not taken yet, and how many were lost before it.
+    pub(super) fn take(&self) -> Option<(Arc<Reading>, u64)> {
+        let mut state = self.lock();
+        let newest = state.newest.take()?;
+        Some((newest, std::mem::take(&mut state.missed)))
+    }
+
+    fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     /// Ends the stream after the reading that is in it.
     pub(super) fn close(&self) {
         self.lock().closed = true;
@@ -103,16 +114,11 @@ impl Subscription {
     /// The newest frame that was not taken yet, waiting for one if there is none. `None`: the hub is closed. Safe to cancel.
     pub(crate) async fn next(&mut self) -> Option<Frame> {
         loop {
-            {
-                let mut state = self.slot.lock();
-                if let Some(reading) = state.newest.take() {
-                    let missed = std::mem::take(&mut state.missed);
-                    drop(state);
-                    return Some(self.frame(reading, missed));
-                }
-                if state.closed {
-                    return None;
-                }
+            if let Some((reading, missed)) = self.slot.take() {
+                return Some(self.frame(reading, missed));
+            }
+            if self.slot.is_closed() {
+                return None;
             }
             self.slot.changed.notified().await;
         }
