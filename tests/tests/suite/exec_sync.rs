@@ -16,8 +16,8 @@ fn request(container: &str, words: &[&str]) -> ExecSyncRequest {
 }
 
 async fn exec_sync(hull: &Session, request: ExecSyncRequest) -> Result<ExecSyncResponse, Status> {
-    let call = hull.clients.containers.clone().exec_sync(request);
-    wait::within("ExecSync", call).await.map(tonic::Response::into_inner)
+    let mut service = hull.clients.containers.clone();
+    wait::within("ExecSync", service.exec_sync(request)).await.map(tonic::Response::into_inner)
 }
 
 /// Processes in a container's groups.
@@ -199,11 +199,12 @@ async fn many_execs_a_third_of_them_failing_leave_agent_and_shim_as_they_were() 
         six(&hull, &id, number).await;
     }
     wait::until_async("all have ended", alone).await;
-    wait::until(&format!("nothing more is held than {before:?}"), || {
+    wait::until_async(&format!("nothing more is held than {before:?}"), || async {
         let kept = |(pid, before): (i32, (u64, usize, usize))| {
             let now = held(pid);
             now.0 <= before.0 + 1024 && now.1 <= before.1 && now.2 <= before.2
         };
         [agent, shim].into_iter().zip(before).all(kept).then_some(())
-    });
+    })
+    .await;
 }
