@@ -1,5 +1,7 @@
 //! Execs in a container whose root hunts them while they are born: it reaches nothing of the host's.
 //!
+//! Not so with CAP_SYS_PTRACE in the host's user namespace, which the kernel lets into every process that it sees.
+//!
 //! `HULL_TEST_HUNTED_EXECS` sets how many execs each container makes; 150 unless given.
 
 use hull_proto::v1::{ContainerConfig, ExecStart, Namespace, NamespaceMode, Namespaces, UserNamespaceMode};
