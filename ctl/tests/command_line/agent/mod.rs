@@ -271,6 +271,10 @@ impl ContainerService for Service {
         Ok(Response::new(futures_util::stream::iter([Ok(started)]).chain(rest).boxed()))
     }
 
+    async fn exec_sync(&self, _: Request<ExecSyncRequest>) -> Result<Response<ExecSyncResponse>, Status> {
+        Err(Status::unimplemented("hullctl streams what it executes"))
+    }
+
     async fn kill_container(
         &self,
         request: Request<KillContainerRequest>,
