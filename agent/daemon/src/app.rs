@@ -22,6 +22,7 @@ use tower::util::MapFutureLayer;
 
 use crate::config::Config;
 use crate::error::{Error, Reason, Result, causes};
+use crate::events::{Events, What};
 use crate::exposition::{Endpoint, Exposition, Sources};
 use crate::images::{Images, LayerMounts};
 use crate::lifecycle::{Containers, Context, Host, SeccompCache, UsernsRanges, WritableLayers};
@@ -33,7 +34,7 @@ use crate::runtime::shim::{ShimBinary, ShimPool};
 use crate::service::listen::{self, Listener};
 use crate::service::{CallsLayer, DeadlineLayer, Edge, NodeInfo};
 use crate::stats::StatsHub;
-use crate::store::Store;
+use crate::store::{Commit, Store};
 
 /// Time that calls under way have once the agent is asked to end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -69,10 +70,14 @@ pub(crate) async fn run(config: Config) -> Result<()> {
     let node = Arc::new(node(&config, &context)?);
     let containers = Containers::new(Arc::clone(&context));
     containers.restore().await?;
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let events = vec![What::AgentStarted { version }.encode_now()?];
+    context.store.commit_later(Commit { writes: Vec::new(), events });
     context.shims.refill();
     let edge = Edge {
         containers: containers.clone(),
         images: context.images.clone(),
+        events: Events::new(context.store.clone()),
         stats: context.stats.clone(),
         node,
         shutdown: shutdown.clone(),
@@ -189,7 +194,9 @@ fn exposition(config: &Config, context: &Context, containers: &Containers) -> Ex
         images: context.images.clone(),
         store: context.store.clone(),
         shims: context.shims.clone(),
+        stats: context.stats.clone(),
         data_dir: config.data_dir.clone(),
+        labels: config.metrics.as_ref().map(|metrics| metrics.labels.clone()).unwrap_or_default(),
     })
 }
 
@@ -251,10 +258,11 @@ async fn routes(edge: &Edge) -> Result<(tonic_health::server::HealthReporter, Ro
 }
 
 /// Names under which health is told; the empty one is the server as a whole.
-const SERVICES: [&str; 5] = [
+const SERVICES: [&str; 6] = [
     "",
     v1::container_service_server::SERVICE_NAME,
     v1::image_service_server::SERVICE_NAME,
+    v1::event_service_server::SERVICE_NAME,
     v1::stats_service_server::SERVICE_NAME,
     v1::node_service_server::SERVICE_NAME,
 ];

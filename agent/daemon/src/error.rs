@@ -43,6 +43,8 @@ pub enum Reason {
     RegistryError,
     /// What the registry sent is not what its digest says.
     BlobDamaged,
+    /// Events that were asked for are kept no longer.
+    EventsLost,
     /// A bound of the agent was reached.
     LimitExceeded,
     /// The store's file system is full.

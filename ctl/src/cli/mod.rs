@@ -2,6 +2,7 @@
 
 mod container;
 mod create;
+mod history;
 mod image;
 mod observe;
 mod registry;
@@ -15,6 +16,7 @@ use clap::{Args, Parser, Subcommand};
 pub(crate) use container::{AttachFlags, ExecFlags, KillFlags, RemoveFlags, StartFlags, StopFlags, Targets, WaitFlags};
 pub(crate) use container::{CommitFlags, Condition, DiffFlags, UpdateFlags};
 pub(crate) use create::{Alone, CreateFlags, FilesystemFlags, ImageFlags, NamespaceFlags, RunFlags, SecurityFlags};
+pub(crate) use history::{EventFormat, EventsFlags, RenameFlags, TopFlags, TraceFlags, WhyFlags};
 pub(crate) use image::{
     FormatFlag, HistoryFlags, ImageCommand, ImageConfigFlags, ImageInspectFlags, ImageListFlags, ImageRemoveFlags,
     ImportFlags, LoadFlags, PruneFlags, SaveFlags, SaveFormat, TagFlags, VerifyFlags,
@@ -92,6 +94,16 @@ pub(crate) enum Command {
     Exec(ExecFlags),
     /// Connect to the standard streams of a running container
     Attach(AttachFlags),
+    /// Give a container another name
+    Rename(RenameFlags),
+    /// Show the processes of a container
+    Top(TopFlags),
+    /// Show what happened on the node, and what happens
+    Events(EventsFlags),
+    /// Tell what happened to a container, in plain words
+    Why(WhyFlags),
+    /// Show how long each step of a container's last start took
+    Trace(TraceFlags),
     /// Show what containers use
     Stats(StatsFlags),
     /// Work with images

@@ -84,6 +84,18 @@ def check_stats(stats, pb, container):
     stream.cancel()
     assert second.monotonic_nanos > first.monotonic_nanos, (first, second)
     assert second.cpu.usage_nanos >= first.cpu.usage_nanos and second.pids.current >= 1, second
+    assert not first.HasField("since_monotonic_nanos"), first
+    assert [interface.name for interface in first.network.interfaces] == ["lo"], first
+    request.deltas = True
+    request.groups.extend([pb.STATS_GROUP_MEMORY, pb.STATS_GROUP_NODE])
+    stream = stats.StreamStats(request, timeout=DEADLINE)
+    first, second = next(stream), next(stream)
+    stream.cancel()
+    assert second.stats[0].since_monotonic_nanos == first.stats[0].monotonic_nanos, (first, second)
+    assert second.stats[0].memory.usage > 0 and not second.stats[0].HasField("cpu"), second
+    assert not second.started and not second.stopped and second.node.memory.total > second.stats[0].memory.usage, second
+    code, info = error_of(stats.GetStats, pb.GetStatsRequest(groups=[pb.STATS_GROUP_UNSPECIFIED]))
+    assert (code, info.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT"), info
 
 
 def check_errors(containers, pb, container):

@@ -2,6 +2,7 @@
 //!
 //! Without arguments (or with `report`) it writes a [`hull_probe::Report`] as JSON. The other commands are in `COMMANDS`.
 
+mod load;
 mod report;
 mod sys;
 
@@ -33,6 +34,9 @@ fn run(words: &[&str]) -> Outcome {
         [] | ["report", ..] => println!("{}", serde_json::to_string(&report::collect())?),
         ["exit", code] => return Ok(code.parse()?),
         ["burn", millis] => burn(Duration::from_millis(millis.parse()?)),
+        ["burn-exactly", millis] => load::burn_exactly(Duration::from_millis(millis.parse()?)),
+        ["write-synced", path, bytes] => load::write_synced(path, bytes.parse()?)?,
+        ["send", packets, bytes] => load::send(packets.parse()?, bytes.parse()?)?,
         ["alloc", megabytes] => alloc(megabytes.parse()?),
         ["fork", count] => fork(count.parse()?),
         ["write", path, bytes] => write(path, bytes.parse()?)?,

@@ -108,6 +108,14 @@ pub fn clock(clock: libc::clockid_t) -> u64 {
     u64::try_from(time.tv_sec).unwrap_or(0)
 }
 
+/// Processor time of this process in nanoseconds.
+pub fn processor_nanos() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a live, writable structure of the type that the call fills.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+}
+
 /// Session id of this process.
 pub fn session() -> i32 {
     // SAFETY: takes and returns numbers only.

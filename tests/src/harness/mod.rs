@@ -24,12 +24,13 @@ pub mod registry;
 mod session;
 pub mod site;
 mod small_disk;
+pub mod stats;
 mod stream;
 pub mod wait;
 
 pub use agent::{Agent, AgentOptions, binary, probe, shim, workspace};
 pub use authority::Authority;
-pub use client::{Clients, connect};
+pub use client::{Clients, connect, connect_with_window};
 pub use ctl::{Ctl, Pty};
 pub use hull_probe::Report;
 pub use image::{BASE_IMAGE, Rootfs};

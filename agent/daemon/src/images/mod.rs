@@ -59,7 +59,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::blocking::blocking;
 use crate::error::{Reason, Result};
 use crate::space;
-use crate::store::{Store, Write};
+use crate::store::{Commit, Store, Write};
 use catalog::{Catalog, LeasedFor};
 use content::ContentStore;
 use pull::Pulls;
@@ -314,9 +314,9 @@ impl Shared {
 
     /// Writes records; `false`: the journal has them, but a full disk keeps them from being safe. They are visible and the
     /// store goes on trying; only a power cut until then would take them back.
-    fn commit(&self, writes: Vec<Write>) -> Result<bool> {
-        let first = writes.first().cloned();
-        let Err(error) = self.store.commit_durable_blocking(writes) else { return Ok(true) };
+    fn commit(&self, commit: Commit) -> Result<bool> {
+        let first = commit.writes.first().cloned();
+        let Err(error) = self.store.commit_durable_blocking(commit) else { return Ok(true) };
         let visible = match first {
             Some(Write::Put { table, key, value }) => self.store.get(table, &key)? == Some(value),
             Some(Write::Delete { table, key }) => self.store.get(table, &key)?.is_none(),

@@ -107,6 +107,26 @@ impl ContainerService for Edge {
         Ok(Response::new(v1::RemoveContainerResponse { id }))
     }
 
+    async fn rename_container(
+        &self,
+        request: Request<v1::RenameContainerRequest>,
+    ) -> Result<Response<v1::RenameContainerResponse>, Status> {
+        let request = request.get_ref();
+        self.containers.rename(container(&request.container)?, &request.name).await?;
+        Ok(Response::new(v1::RenameContainerResponse {}))
+    }
+
+    async fn top_container(
+        &self,
+        request: Request<v1::TopContainerRequest>,
+    ) -> Result<Response<v1::TopContainerResponse>, Status> {
+        let (processes, truncated) = self.containers.top(container(&request.get_ref().container)?).await?;
+        Ok(Response::new(v1::TopContainerResponse {
+            processes: processes.into_iter().map(render::process).collect(),
+            truncated,
+        }))
+    }
+
     async fn get_container(
         &self,
         request: Request<v1::GetContainerRequest>,

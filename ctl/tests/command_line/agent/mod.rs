@@ -359,6 +359,34 @@ impl ContainerService for Service {
         Ok(Response::new(endless.boxed()))
     }
 
+    async fn rename_container(
+        &self,
+        request: Request<RenameContainerRequest>,
+    ) -> Result<Response<RenameContainerResponse>, Status> {
+        found(&request.into_inner().container)?;
+        Ok(Response::new(RenameContainerResponse {}))
+    }
+
+    async fn top_container(
+        &self,
+        request: Request<TopContainerRequest>,
+    ) -> Result<Response<TopContainerResponse>, Status> {
+        found(&request.into_inner().container)?;
+        let process = Process {
+            pid: 4242,
+            container_pid: 1,
+            parent_pid: 4241,
+            state: "S".into(),
+            threads: 1,
+            cpu_time: Some(prost_types::Duration { seconds: 61, nanos: 500_000_000 }),
+            resident_bytes: 3 << 20,
+            name: "sh".into(),
+            args: vec!["sh".into(), "-c".into(), "a\x1b[2Jb".into()],
+            ..Process::default()
+        };
+        Ok(Response::new(TopContainerResponse { processes: vec![process], truncated: false }))
+    }
+
     type DiffContainerStream = Answers<DiffContainerResponse>;
 
     async fn diff_container(

@@ -1,6 +1,7 @@
 //! Protobuf <-> domain types: parse, don't validate. Every error names the field by its path in the request.
 
 pub(crate) mod config;
+pub(crate) mod events;
 pub(crate) mod images;
 pub(crate) mod page;
 pub(crate) mod render;

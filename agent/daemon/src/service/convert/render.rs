@@ -9,6 +9,7 @@ use crate::lifecycle::config::{
 };
 use crate::lifecycle::signal;
 use crate::lifecycle::{Exit, State, View};
+use crate::runtime::processes::Process;
 
 /// One container.
 pub(crate) fn container(view: &View) -> v1::Container {
@@ -58,6 +59,23 @@ pub(crate) fn exit(exit: &Exit) -> v1::ExitStatus {
         oom_killed: exit.oom_killed,
         finished_at: Some(time::to_timestamp(exit.finished_at_nanos)),
         error: exit.error.clone(),
+    }
+}
+
+/// One process.
+pub(crate) fn process(process: Process) -> v1::Process {
+    v1::Process {
+        pid: process.pid,
+        container_pid: process.container_pid,
+        parent_pid: process.parent_pid,
+        uid: process.uid,
+        state: process.state.to_string(),
+        threads: process.threads,
+        cpu_time: Some(time::to_proto_duration(process.cpu_time)),
+        resident_bytes: process.resident_bytes,
+        started_at: Some(time::to_timestamp(process.started_at_nanos)),
+        name: process.name,
+        args: process.args,
     }
 }
 

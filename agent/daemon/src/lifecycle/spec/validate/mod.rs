@@ -35,7 +35,7 @@ pub(crate) fn validate(config: &ContainerConfig) -> Result<()> {
     if config.image.is_empty() {
         return Err(Error::invalid("config.image", "no image is given"));
     }
-    check_name(&config.name)?;
+    check_name("config.name", &config.name)?;
     check_labels(&config.labels)?;
     process::validate(config)?;
     if config.stop_timeout.is_some_and(|timeout| timeout > MAX_STOP_TIMEOUT) {
@@ -75,13 +75,14 @@ fn check_count(field: &str, count: usize, most: usize) -> Result<()> {
 }
 
 /// [a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}, or nothing.
-fn check_name(name: &str) -> Result<()> {
+/// A name of a container, or none.
+pub(crate) fn check_name(field: &str, name: &str) -> Result<()> {
     let first = name.bytes().next().is_none_or(|byte| byte.is_ascii_alphanumeric());
     let rest = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
     if first && rest && name.len() <= 128 {
         return Ok(());
     }
-    Err(Error::invalid("config.name", "must match [a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}"))
+    Err(Error::invalid(field, "must match [a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}"))
 }
 
 fn check_labels(labels: &BTreeMap<String, String>) -> Result<()> {
