@@ -129,6 +129,7 @@ fn context(config: &Config) -> Result<Context> {
         shims: ShimPool::new(binary, usize::try_from(config.warm_shims).unwrap_or(usize::MAX)),
         userns: UsernsRanges::new(config.userns.base, config.userns.count),
         seccomp: SeccompCache::default(),
+        logs: config.logs,
         host: Host::read()?,
         store,
         images,

@@ -5,6 +5,7 @@
 
 mod failure;
 mod layer;
+mod log;
 mod monitor;
 mod setup;
 mod startup;

@@ -18,21 +18,23 @@
 #![forbid(unsafe_code)]
 
 mod exit;
+mod log;
 mod message;
 mod plan;
 mod step;
 
 pub use exit::{EXIT_FILE, ExitRecord, SHIM_SOCKET};
+pub use log::{LogPlan, LogRate, LogUnit, LostReason, Overrun, log_file, log_number};
 pub use message::{AttachPipes, Event, MAX_FDS, MAX_PACKET, Outcome, Report, Request, RequestBody, Target};
 pub use plan::{
-    Capabilities, CgroupPlan, DeviceNode, FilePlan, IdMap, LogPlan, MountKind, MountPlan, Namespace, Namespaces, Plan,
+    Capabilities, CgroupPlan, DeviceNode, FilePlan, IdMap, MountKind, MountPlan, Namespace, Namespaces, Plan,
     ProcessPlan, Propagation, Rlimit, RootfsPlan, Stdin, Symlink, TimeOffsets, UserNamespace, UserPlan, mount_flags,
 };
 pub use step::{Failure, Step, StepTime};
 
 /// Version of this protocol. A shim outlives agents: an agent that reconnects to a shim of another version must still
 /// understand it, so messages only ever gain variants at their end, and plans gain fields with a new version.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// A message that could not be decoded.
 #[derive(Debug, thiserror::Error)]

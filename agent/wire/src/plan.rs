@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::log::LogPlan;
+
 /// Everything about one start of one container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
@@ -42,13 +44,6 @@ pub struct Plan {
     pub sysctls: Vec<(String, String)>,
     /// The init process.
     pub process: ProcessPlan,
-}
-
-/// The log: lines in Kubernetes' CRI format, "TIME stdout|stderr F|P CONTENT\n".
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LogPlan {
-    /// Its file; made with mode 0640 if missing, appended to.
-    pub path: String,
 }
 
 /// Standard input of init.

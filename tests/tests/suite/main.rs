@@ -24,6 +24,7 @@ mod isolation_process;
 mod isolation_rootfs;
 mod layers_real;
 mod lifecycle;
+mod log_files;
 mod metrics;
 mod metrics_containers;
 mod node;

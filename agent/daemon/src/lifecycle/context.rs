@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::config::LogLimits;
 use super::disk::WritableLayers;
 use super::record::Record;
 use super::security::capabilities::HostCapabilities;
@@ -31,6 +32,7 @@ pub(crate) struct Context {
     pub(crate) shims: ShimPool,
     pub(crate) userns: UsernsRanges,
     pub(crate) seccomp: SeccompCache,
+    pub(crate) logs: LogLimits,
     pub(crate) host: Host,
 }
 

@@ -350,13 +350,16 @@ impl ContainerService for Service {
             stream: stream.into(),
             line: line.into(),
             partial,
+            lost: None,
         };
         let entries = vec![
             entry(LogStream::Stdout, "one", true),
             entry(LogStream::Stderr, "problem", false),
             entry(LogStream::Stdout, " line", false),
         ];
-        let endless = futures_util::stream::repeat(StreamLogsResponse { entries }).map(Ok).take(20_000);
+        let endless = futures_util::stream::repeat(StreamLogsResponse { entries, ..StreamLogsResponse::default() })
+            .map(Ok)
+            .take(20_000);
         Ok(Response::new(endless.boxed()))
     }
 

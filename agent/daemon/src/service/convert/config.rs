@@ -2,12 +2,13 @@
 //! sense together and are within their ranges is the life cycle's to say.
 
 use hull_proto::v1;
+use hull_wire::{LogRate, LogUnit, Overrun};
 
 use super::time;
 use crate::error::{Error, Reason, Result};
 use crate::lifecycle::config::{
-    ContainerConfig, Device, DnsConfig, ExecConfig, IoMax, Mount, MountKind, NamespaceMode, Namespaces, Resources,
-    Rlimit, SeccompProfile, Security, TimeOffsets,
+    ContainerConfig, Device, DnsConfig, ExecConfig, IoMax, LogConfig, Mount, MountKind, NamespaceMode, Namespaces,
+    Resources, Rlimit, SeccompProfile, Security, TimeOffsets,
 };
 use crate::lifecycle::signal;
 
@@ -58,6 +59,7 @@ pub(crate) fn container(config: v1::ContainerConfig) -> Result<ContainerConfig> 
         rlimits: indexed("config.rlimits", config.rlimits, rlimit)?,
         oom_score_adj: config.oom_score_adj,
         shm_size: config.shm_size,
+        log: config.log.map(log).transpose()?.unwrap_or_default(),
     })
 }
 
@@ -156,6 +158,23 @@ pub(super) fn given(text: String) -> Option<String> {
 /// Parses each item, with its path for errors.
 fn indexed<T, U>(field: &str, items: Vec<T>, parse: impl Fn(&str, T) -> Result<U>) -> Result<Vec<U>> {
     items.into_iter().enumerate().map(|(index, item)| parse(&format!("{field}[{index}]"), item)).collect()
+}
+
+fn log(log: v1::LogConfig) -> Result<LogConfig> {
+    Ok(LogConfig { max_size: log.max_size, max_files: log.max_files, rate: log.rate.map(log_rate).transpose()? })
+}
+
+fn log_rate(rate: v1::LogRate) -> Result<LogRate> {
+    let overrun = match rate.overrun() {
+        v1::LogOverrun::Block => Overrun::Block,
+        v1::LogOverrun::Drop => Overrun::Drop,
+        v1::LogOverrun::Unspecified => return Err(Error::invalid("config.log.rate.overrun", "must be block or drop")),
+    };
+    match rate.amount {
+        Some(v1::log_rate::Amount::Bytes(amount)) => Ok(LogRate { amount, unit: LogUnit::Bytes, overrun }),
+        Some(v1::log_rate::Amount::Lines(amount)) => Ok(LogRate { amount, unit: LogUnit::Lines, overrun }),
+        None => Err(Error::invalid("config.log.rate", "needs bytes or lines")),
+    }
 }
 
 fn dns(dns: v1::DnsConfig) -> DnsConfig {

@@ -1,10 +1,11 @@
 //! What the life cycle knows -> protobuf.
 
 use hull_proto::v1;
+use hull_wire::{LogRate, LogUnit, Overrun};
 
 use super::time;
 use crate::lifecycle::config::{
-    ContainerConfig, Mount, MountKind, NamespaceMode, Namespaces, Resources, SeccompProfile, Security,
+    ContainerConfig, LogConfig, Mount, MountKind, NamespaceMode, Namespaces, Resources, SeccompProfile, Security,
 };
 use crate::lifecycle::signal;
 use crate::lifecycle::{Exit, State, View};
@@ -135,7 +136,23 @@ pub(crate) fn config(config: &ContainerConfig) -> v1::ContainerConfig {
         oom_score_adj: config.oom_score_adj,
         shm_size: config.shm_size,
         init: false,
+        log: (config.log != LogConfig::default()).then(|| log(&config.log)),
     }
+}
+
+fn log(log: &LogConfig) -> v1::LogConfig {
+    let rate = |rate: LogRate| {
+        let amount = match rate.unit {
+            LogUnit::Bytes => v1::log_rate::Amount::Bytes(rate.amount),
+            LogUnit::Lines => v1::log_rate::Amount::Lines(rate.amount),
+        };
+        let overrun = match rate.overrun {
+            Overrun::Block => v1::LogOverrun::Block,
+            Overrun::Drop => v1::LogOverrun::Drop,
+        };
+        v1::LogRate { amount: Some(amount), overrun: overrun.into() }
+    };
+    v1::LogConfig { max_size: log.max_size, max_files: log.max_files, rate: log.rate.map(rate) }
 }
 
 /// Limits.

@@ -17,7 +17,7 @@ pub(crate) use resources::validate_resources;
 
 use super::sysctl;
 use crate::error::{Error, Reason, Result};
-use crate::lifecycle::config::{ContainerConfig, NamespaceMode, TimeOffsets};
+use crate::lifecycle::config::{ContainerConfig, LogConfig, LogLimits, NamespaceMode, TimeOffsets};
 use crate::lifecycle::security::{capabilities, seccomp};
 
 /// Most bytes of one label's key.
@@ -45,9 +45,24 @@ pub(crate) fn validate(config: &ContainerConfig) -> Result<()> {
     network::validate(config)?;
     validate_resources("config.resources", &config.resources)?;
     mounts::validate(config)?;
+    log(&config.log)?;
     capabilities::validate(&config.security)?;
     seccomp::validate(&config.security.seccomp)?;
     sysctl::validate(config)
+}
+
+fn log(config: &LogConfig) -> Result<()> {
+    let LogConfig { max_size, max_files, rate } = config;
+    if max_size.is_some_and(|size| !LogLimits::SIZES.contains(&size)) {
+        return Err(Error::invalid("config.log.max_size", "must be between 64 KiB and 1 TiB"));
+    }
+    if max_files.is_some_and(|files| !LogLimits::FILES.contains(&files)) {
+        return Err(Error::invalid("config.log.max_files", "must be between 1 and 10000"));
+    }
+    match rate {
+        Some(rate) if rate.amount == 0 => Err(Error::invalid("config.log.rate", "must be at least 1")),
+        _ => Ok(()),
+    }
 }
 
 /// At most `most` entries of a list, for untrusted input is bounded.
