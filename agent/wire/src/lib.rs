@@ -12,9 +12,14 @@
 //!     | <- Reply ExecStarted [terminal] | Failed ---- |
 //!     | <------------------------------- ExecExited - |
 //!     | -- Signal, Resize, Attach [stdio…], Status -> |
+//!     | -- Root ------------------------------------> |
 //!     | <----------------------------- Reply Done … - |
+//!     | <------------------------- Reply Root [root] - |
 //!     | <----------------------------------- Exited - |   the exit file is there already; the shim ends
 //! ```
+//!
+//! A shim that gets a View instead of a Setup mounts the root of a container that does not run, answers with Root, and ends with
+//! the connection.
 #![forbid(unsafe_code)]
 
 mod exit;
@@ -26,7 +31,8 @@ pub use exit::{EXIT_FILE, ExitRecord, SHIM_SOCKET};
 pub use message::{AttachPipes, Event, MAX_FDS, MAX_PACKET, Outcome, Report, Request, RequestBody, Target};
 pub use plan::{
     Capabilities, CgroupPlan, DeviceNode, FilePlan, IdMap, LogPlan, MountKind, MountPlan, Namespace, Namespaces, Plan,
-    ProcessPlan, Propagation, Rlimit, RootfsPlan, Stdin, Symlink, TimeOffsets, UserNamespace, UserPlan, mount_flags,
+    ProcessPlan, Propagation, Rlimit, RootfsPlan, Stdin, Symlink, TimeOffsets, UserNamespace, UserPlan, ViewPlan,
+    mount_flags,
 };
 pub use step::{Failure, Step, StepTime};
 
