@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use prost::Message as _;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let files = ["container", "image", "node", "spec", "stats"].map(|name| format!("hull/v1/{name}.proto"));
+    let files = ["container", "copy", "image", "node", "spec", "stats"].map(|name| format!("hull/v1/{name}.proto"));
     println!("cargo::rerun-if-changed=hull");
     let descriptors = protox::compile(files, ["."])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?).join("hull.v1.bin");

@@ -4,12 +4,14 @@ mod calls;
 mod changes;
 mod containers;
 mod convert;
+mod copy;
 mod deadline;
 mod exec;
 mod images;
 pub(crate) mod listen;
 mod logs;
 mod node;
+mod pieces;
 mod stats;
 mod status;
 

@@ -8,6 +8,7 @@ mod run;
 mod standstill;
 mod start;
 mod stop;
+mod visit;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,7 @@ pub(crate) use reading::Reading;
 pub(crate) use run::{Run, clean_cgroup, recorded_exit};
 pub(crate) use standstill::Hold;
 pub(crate) use start::{FirstAttachment, nanos_since};
+pub(crate) use visit::{Visit, Way};
 
 /// Requests that may wait for one container's turn.
 const QUEUE: usize = 256;
@@ -53,6 +55,8 @@ pub(crate) enum Request {
     Shim(Reply<(Arc<ShimClient>, i32)>),
     /// Read its writable layer, and let it stand still meanwhile if asked for.
     Read { still: bool, reply: Reply<Reading> },
+    /// Copy files from it or, with `write`, to it.
+    Visit { write: bool, reply: Reply<Visit> },
 }
 
 /// How others reach a container.
@@ -113,6 +117,7 @@ pub(crate) struct Container {
     /// Read-locked by whoever reads the writable layer.
     readers: Arc<RwLock<()>>,
     standstill: Option<standstill::Standstill>,
+    visitors: visit::Visitors,
     /// Whether what it had on the disk is gone already.
     discarded: bool,
 }
@@ -144,6 +149,7 @@ impl Container {
             layers,
             readers: Arc::default(),
             standstill: None,
+            visitors: visit::Visitors::default(),
             discarded: false,
         };
         tokio::spawn(container.live());
@@ -194,6 +200,10 @@ impl Container {
             }
             Request::Read { still, reply } => {
                 let result = self.read(still).await;
+                answer(reply, result);
+            }
+            Request::Visit { write, reply } => {
+                let result = self.visit(write).await;
                 answer(reply, result);
             }
         }
