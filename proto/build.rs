@@ -8,7 +8,8 @@ use prost_types::FileDescriptorSet;
 use tonic_prost_build::Builder;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let files = ["container", "event", "image", "node", "spec", "stats"].map(|name| format!("hull/v1/{name}.proto"));
+    let files =
+        ["container", "copy", "event", "image", "node", "spec", "stats"].map(|name| format!("hull/v1/{name}.proto"));
     println!("cargo::rerun-if-changed=hull");
     let descriptors = protox::compile(files, ["."])?;
     let out_dir = PathBuf::from(std::env::var("OUT_DIR")?);

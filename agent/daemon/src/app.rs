@@ -12,6 +12,7 @@ use hull_proto::v1;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -25,7 +26,7 @@ use crate::error::{Error, Reason, Result, causes};
 use crate::events::{Events, What};
 use crate::exposition::{Endpoint, Exposition, Sources};
 use crate::images::{Images, LayerMounts};
-use crate::lifecycle::{Containers, Context, Host, SeccompCache, UsernsRanges, WritableLayers};
+use crate::lifecycle::{COPIES_MAX, Containers, Context, Host, SeccompCache, UsernsRanges, WritableLayers};
 use crate::metrics::Metrics;
 use crate::runtime::cgroup::CgroupManager;
 use crate::runtime::dirs::Dirs;
@@ -127,6 +128,7 @@ fn context(config: &Config) -> Result<Context> {
         stats: StatsHub::new(config.data_dir.clone()),
         metrics: Metrics::default(),
         shims: ShimPool::new(binary, usize::try_from(config.warm_shims).unwrap_or(usize::MAX)),
+        copies: Arc::new(Semaphore::new(COPIES_MAX)),
         userns: UsernsRanges::new(config.userns.base, config.userns.count),
         seccomp: SeccompCache::default(),
         logs: config.logs,

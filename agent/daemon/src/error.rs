@@ -29,6 +29,10 @@ pub enum Reason {
     ImageInUse,
     /// A file of an image on this node is damaged or missing.
     ImageDamaged,
+    /// There is nothing by that path in the container.
+    PathNotFound,
+    /// The path is on a file system that is mounted read-only in the container.
+    ReadOnlyPath,
     /// The archive is damaged, hostile or of an unknown kind.
     InvalidArchive,
     /// The configuration of a registry on this node is wrong.

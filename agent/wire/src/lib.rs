@@ -12,9 +12,14 @@
 //!     | <- Reply ExecStarted [terminal] | Failed ---- |
 //!     | <------------------------------- ExecExited - |
 //!     | -- Signal, Resize, Attach [stdio…], Status -> |
+//!     | -- Root ------------------------------------> |
 //!     | <----------------------------- Reply Done … - |
+//!     | <------------------------- Reply Root [root] - |
 //!     | <----------------------------------- Exited - |   the exit file is there already; the shim ends
 //! ```
+//!
+//! A shim that gets a View instead of a Setup mounts the root of a container that does not run, answers with Root, and ends with
+//! the connection.
 #![forbid(unsafe_code)]
 
 mod exit;
@@ -28,7 +33,8 @@ pub use log::{LogPlan, LogRate, LogUnit, LostReason, Overrun, log_file, log_numb
 pub use message::{AttachPipes, Event, MAX_FDS, MAX_PACKET, Outcome, Report, Request, RequestBody, Target};
 pub use plan::{
     Capabilities, CgroupPlan, DeviceNode, FilePlan, IdMap, MountKind, MountPlan, Namespace, Namespaces, Plan,
-    ProcessPlan, Propagation, Rlimit, RootfsPlan, Stdin, Symlink, TimeOffsets, UserNamespace, UserPlan, mount_flags,
+    ProcessPlan, Propagation, Rlimit, RootfsPlan, Stdin, Symlink, TimeOffsets, UserNamespace, UserPlan, ViewPlan,
+    mount_flags,
 };
 pub use step::{Failure, Step, StepTime};
 

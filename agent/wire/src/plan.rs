@@ -146,6 +146,24 @@ pub struct RootfsPlan {
     pub volatile: bool,
 }
 
+/// The root of a container that does not run, to be looked at or written to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewPlan {
+    /// [`crate::PROTOCOL_VERSION`].
+    pub version: u32,
+    /// Its root file system.
+    pub rootfs: RootfsPlan,
+    /// Whether it is to be written to. If not, the writable directory is one more layer, if it is there, and whoever starts the
+    /// container meanwhile is in nobody's way.
+    pub writable: bool,
+    /// A directory that may be covered for the moment, in a mount namespace of the shim's own.
+    pub cover: String,
+    /// Ids of the container; `None`: the host's.
+    pub user: Option<UserNamespace>,
+    /// Bind mounts, in order. Where it is not to be written to, those whose targets are missing are left out.
+    pub mounts: Vec<MountPlan>,
+}
+
 /// Flags of a mount, as the bits of MOUNT_ATTR_* (linux/mount.h).
 pub mod mount_flags {
     /// Read-only.

@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use container::{AttachFlags, ExecFlags, KillFlags, RemoveFlags, StartFlags, StopFlags, Targets, WaitFlags};
-pub(crate) use container::{CommitFlags, Condition, DiffFlags, UpdateFlags};
+pub(crate) use container::{CommitFlags, Condition, CopyFlags, DiffFlags, ExportFlags, UpdateFlags};
 pub(crate) use create::{Alone, CreateFlags, FilesystemFlags, ImageFlags, NamespaceFlags, RunFlags, SecurityFlags};
 pub(crate) use history::{EventFormat, EventsFlags, RenameFlags, TopFlags, TraceFlags, WhyFlags};
 pub(crate) use image::{
@@ -131,6 +131,10 @@ pub(crate) enum Command {
     Logout(LogoutFlags),
     /// Make an image of a container
     Commit(CommitFlags),
+    /// Copy files from or to a container, running or not
+    Cp(CopyFlags),
+    /// Write a container's root file system to an archive
+    Export(ExportFlags),
     /// Show what a container changed in its root file system
     Diff(DiffFlags),
     /// Show what images, containers and logs take of the disk

@@ -1,7 +1,9 @@
 //! What each verb does.
 
+mod archive;
 mod attach;
 mod commit;
+mod copy;
 mod disk;
 mod events;
 mod exec;
@@ -71,6 +73,8 @@ pub(crate) async fn run(cli: Cli) -> Result<u8> {
         Command::Login(flags) => Box::pin(login::login(connect, flags)).await,
         Command::Logout(flags) => login::logout(flags),
         Command::Commit(flags) => Box::pin(commit::commit(connect, flags)).await,
+        Command::Cp(flags) => Box::pin(copy::copy(connect, flags)).await,
+        Command::Export(flags) => Box::pin(copy::export(connect, flags)).await,
         Command::Diff(flags) => commit::diff(connect.await?, flags).await,
         Command::Df(flags) => disk::usage(connect.await?, flags).await,
         Command::Info(output) => node::info(connect.await?, output).await,

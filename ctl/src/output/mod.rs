@@ -56,6 +56,12 @@ pub(crate) fn complain(error: &Error) {
     error.report(0);
 }
 
+/// Says on standard error what the user should know of something that succeeded.
+pub(crate) fn warn(text: &str) {
+    // Nobody can be told that standard error is closed.
+    let _ = writeln!(io::stderr().lock(), "hullctl: warning: {text}");
+}
+
 /// Whether a person looks at standard output.
 pub(crate) fn is_terminal() -> bool {
     io::stdout().is_terminal()

@@ -16,6 +16,13 @@ fn pointer(text: &std::ffi::CStr) -> libc::c_long {
     text.as_ptr() as libc::c_long
 }
 
+/// renameat2 with RENAME_EXCHANGE: each gets the other's name.
+pub fn exchange(one: &std::ffi::CStr, other: &std::ffi::CStr) -> Result<(), i32> {
+    let here = libc::c_long::from(libc::AT_FDCWD);
+    let flags = libc::c_long::from(libc::RENAME_EXCHANGE);
+    call(libc::SYS_renameat2, [here, pointer(one), here, pointer(other), flags, 0]).map(drop)
+}
+
 /// Tries a system call by name with arguments that would be harmless if it were let through; `None`: unknown name.
 pub fn attempt(name: &str) -> Option<Result<libc::c_long, i32>> {
     let z = [0; 6];

@@ -12,6 +12,7 @@ mod agent;
 mod authority;
 pub mod census;
 mod client;
+pub mod copy;
 mod ctl;
 pub mod host;
 pub mod image;

@@ -19,6 +19,7 @@ mod changes;
 mod commit;
 mod compression;
 mod content;
+mod copy;
 mod document;
 mod erofs;
 mod export;
@@ -68,8 +69,9 @@ use registry::Registries;
 use remove::UserOf;
 
 pub(crate) use catalog::Lease;
-pub(crate) use changes::{Change, ChangeKind, Owners, WritableLayer};
+pub(crate) use changes::{Change, ChangeKind, Owners, Shrunk, WritableLayer};
 pub(crate) use commit::{CommitOptions, Committing};
+pub(crate) use copy::{Files, PathKind, PathStat, UnpackOptions, Unpacked};
 pub(crate) use export::Export;
 pub(crate) use history::HistoryEntry;
 pub(crate) use import::{ArchiveFormat, ImportOptions, Progress};

@@ -4,6 +4,7 @@ mod calls;
 mod changes;
 mod containers;
 mod convert;
+mod copy;
 mod deadline;
 mod events;
 mod exec;
@@ -11,6 +12,7 @@ mod images;
 pub(crate) mod listen;
 mod logs;
 mod node;
+mod pieces;
 mod stats;
 mod status;
 

@@ -53,7 +53,7 @@ struct Monitor {
     log: Log,
     run_dir: OwnedFd,
     /// Held to the end, see [`Container::rootfs`].
-    _rootfs: OwnedFd,
+    rootfs: OwnedFd,
     oom: OomCounter,
     buffer: Buffer,
     /// Code and signal of init once it has ended.
@@ -128,7 +128,7 @@ impl Monitor {
             terminal,
             log,
             run_dir,
-            _rootfs: rootfs,
+            rootfs,
             oom,
             buffer: None,
             ended: None,

@@ -22,6 +22,7 @@ mod stdio;
 mod terminal;
 mod user;
 mod userns;
+pub(crate) mod view;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 

@@ -393,6 +393,29 @@ impl ContainerService for Service {
 
     type DiffContainerStream = Answers<DiffContainerResponse>;
 
+    async fn stat_path(&self, _: Request<StatPathRequest>) -> Result<Response<StatPathResponse>, Status> {
+        Err(Status::unimplemented("copying is tested with the real agent"))
+    }
+
+    type CopyFromStream = Answers<CopyFromResponse>;
+
+    async fn copy_from(&self, _: Request<CopyFromRequest>) -> Result<Response<Self::CopyFromStream>, Status> {
+        Err(Status::unimplemented("copying is tested with the real agent"))
+    }
+
+    async fn copy_to(&self, _: Request<Streaming<CopyToRequest>>) -> Result<Response<CopyToResponse>, Status> {
+        Err(Status::unimplemented("copying is tested with the real agent"))
+    }
+
+    type ExportContainerStream = Answers<ExportContainerResponse>;
+
+    async fn export_container(
+        &self,
+        _: Request<ExportContainerRequest>,
+    ) -> Result<Response<Self::ExportContainerStream>, Status> {
+        Err(Status::unimplemented("copying is tested with the real agent"))
+    }
+
     async fn diff_container(
         &self,
         request: Request<DiffContainerRequest>,

@@ -8,6 +8,7 @@ mod run;
 mod standstill;
 mod start;
 mod stop;
+mod visit;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,7 @@ pub(crate) use reading::Reading;
 pub(crate) use run::{Run, clean_cgroup, recorded_exit};
 pub(crate) use standstill::Hold;
 pub(crate) use start::{FirstAttachment, nanos_since};
+pub(crate) use visit::{Visit, Way};
 
 /// Events that may wait for a commit that succeeds.
 const UNTOLD: usize = 256;
@@ -64,6 +66,8 @@ pub(crate) enum Request {
     Shim(Reply<(Arc<ShimClient>, i32)>),
     /// Read its writable layer, and let it stand still meanwhile if asked for.
     Read { still: bool, reply: Reply<Reading> },
+    /// Copy files from it or, with `write`, to it.
+    Visit { write: bool, reply: Reply<Visit> },
 }
 
 /// How others reach a container.
@@ -123,6 +127,7 @@ pub(crate) struct Container {
     /// Read-locked by whoever reads the writable layer.
     readers: Arc<RwLock<()>>,
     standstill: Option<standstill::Standstill>,
+    visitors: visit::Visitors,
     /// Whether what it had on the disk is gone already.
     discarded: bool,
     /// Events that go with the next commit.
@@ -154,6 +159,7 @@ impl Container {
             layers,
             readers: Arc::default(),
             standstill: None,
+            visitors: visit::Visitors::default(),
             discarded: false,
             untold: Vec::new(),
         };
@@ -220,6 +226,10 @@ impl Container {
             }
             Request::Read { still, reply } => {
                 let result = self.read(still).await;
+                answer(reply, result);
+            }
+            Request::Visit { write, reply } => {
+                let result = self.visit(write).await;
                 answer(reply, result);
             }
         }

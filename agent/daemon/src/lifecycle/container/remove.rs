@@ -41,6 +41,7 @@ impl Container {
 
     async fn erase(&mut self) -> Result<()> {
         let (id, dirs) = (self.record.id.clone(), self.context.dirs.clone());
+        self.send_out();
         self.discard().await?;
         let tombstone = Tombstone {
             id: id.clone(),

@@ -43,6 +43,7 @@ impl Container {
             return self.shim();
         }
         require(&self.record.name, self.record.state, &[State::Created, State::Exited], "start")?;
+        self.visitors_gone().await?;
         self.disturb();
         self.become_state(State::Starting);
         let begun = Instant::now();

@@ -17,6 +17,7 @@ use hull_wire::{CgroupPlan, LogPlan, PROTOCOL_VERSION, Plan, RootfsPlan, Stdin};
 use oci_spec::runtime::{Linux, Spec};
 
 pub(crate) use files::GENERATED_FILES;
+pub(crate) use mounts::binds;
 pub(crate) use process::{ExecContext, exec_process};
 
 use crate::error::{Error, Reason, Result};
