@@ -3,7 +3,6 @@
 //! The number is given by the writer, when the commit that the event tells of is journalled: so the order of events is that of what
 //! they tell, and there is no event without its change, nor a change without its event.
 
-use std::collections::BTreeMap;
 use std::sync::PoisonError;
 
 use tokio::sync::watch;
@@ -77,48 +76,46 @@ impl Store {
 
     /// The oldest events that are kept of those after number `after`, at most `most`, with their numbers. Blocks on the disk.
     pub(crate) fn events_after(&self, after: u64, most: usize) -> Result<Vec<(u64, Vec<u8>)>> {
-        let mut from = key(after.saturating_add(1));
-        loop {
-            let (changed, snapshot) = {
-                let overlay = self.shared.overlay.lock().unwrap_or_else(PoisonError::into_inner);
-                let changed = overlay.from(Table::Events, &from);
-                // What follows a new event is new, too: who follows never reads the database.
-                let follows = matches!(changed.first_key_value(), Some((key, Some(_))) if *key == from);
-                (changed, if follows { None } else { Some(self.shared.database.snapshot()?) })
-            };
-            let mut records = match snapshot {
-                Some(snapshot) => self.shared.database.scan_from(&snapshot, Table::Events, &from, most)?,
-                None => BTreeMap::new(),
-            };
-            // What was changed beyond the last of a full batch is for another one.
-            let end = records.last_key_value().map(|(key, _)| key.clone()).filter(|_| records.len() >= most);
-            for (key, value) in changed {
-                match value {
-                    Some(value) => drop(records.insert(key, value)),
-                    None => drop(records.remove(&key)),
-                }
-            }
-            if let Some(end) = end {
-                records.retain(|key, _| *key <= end);
-                if records.is_empty() {
-                    from = key(number(&end)?.saturating_add(1));
-                    continue;
-                }
-            }
-            return records.into_iter().take(most).map(|(key, value)| Ok((number(&key)?, value))).collect();
+        let last = *self.last_event().borrow();
+        // Nothing older is kept, whether the database has let go of it yet or not.
+        let oldest = last.saturating_sub(EVENTS_KEPT) + 1;
+        let (mut next, mut events) = (after.saturating_add(1).max(oldest), Vec::new());
+        while next <= last && events.len() < most {
+            let batch = self.events_from(&key(next), most - events.len())?;
+            let Some((newest, _)) = batch.last() else { break };
+            next = newest + 1;
+            events.extend(batch);
         }
+        Ok(events)
+    }
+
+    /// Events from one on that are together: in the database, or not there yet.
+    fn events_from(&self, from: &str, most: usize) -> Result<Vec<(u64, Vec<u8>)>> {
+        let snapshot = {
+            let overlay = self.shared.overlay.lock().unwrap_or_else(PoisonError::into_inner);
+            let new = overlay.events_from(from, most);
+            // What follows a new event is new, too: who follows never reads the database.
+            if !new.is_empty() {
+                return numbered(new);
+            }
+            self.shared.database.snapshot()?
+        };
+        numbered(self.shared.database.scan_from(&snapshot, Table::Events, from, most)?)
     }
 }
 
+fn numbered(records: impl IntoIterator<Item = (String, Vec<u8>)>) -> Result<Vec<(u64, Vec<u8>)>> {
+    records.into_iter().map(|(key, value)| Ok((number(&key)?, value))).collect()
+}
+
 impl Overlay {
-    /// What was changed of a table from a key on; `None`: removed.
-    fn from(&self, table: Table, from: &str) -> BTreeMap<String, Option<Vec<u8>>> {
-        let changes = self.changes().into_iter().flat_map(|changes| changes.range((table, from.to_owned())..));
-        // The newer ones come later, and stay.
-        changes
-            .filter(|((changed, _), _)| *changed == table)
-            .map(|((_, key), value)| (key.clone(), value.clone()))
-            .collect()
+    /// New events from one on, if that one is new.
+    fn events_from(&self, from: &str, most: usize) -> Vec<(String, Vec<u8>)> {
+        let all = self.changes().into_iter().flat_map(|changes| changes.range((Table::Events, from.to_owned())..));
+        let new = all.filter(|((table, _), _)| *table == Table::Events);
+        let new = new.filter_map(|((_, key), value)| Some((key.clone(), value.clone()?))).take(most);
+        let new: Vec<_> = new.collect();
+        if new.first().is_some_and(|(first, _)| first == from) { new } else { Vec::new() }
     }
 }
 
