@@ -130,7 +130,7 @@ impl Containers {
         let range = if config.namespaces.user_auto { self.context.userns.take().map(Some) } else { Ok(None) };
         let result = match range {
             Ok(range) => {
-                let record = Record::new(id, name.clone(), config, image.digest.clone(), key, range);
+                let record = Record::new(id.clone(), name.clone(), config, image.digest.clone(), key, range);
                 let stored = self.store_new(record).await;
                 if stored.is_err()
                     && let Some(base) = range
@@ -142,7 +142,7 @@ impl Containers {
             Err(error) => Err(error),
         };
         if result.is_err() {
-            self.index.unreserve(&name);
+            self.index.unreserve(&name, &id);
         }
         result
     }
@@ -219,7 +219,7 @@ impl Containers {
     /// The processes of a container that runs; whether there are more.
     pub(crate) async fn top(&self, reference: &str) -> Result<(Vec<Process>, bool)> {
         let (cgroup, init) = self.find(reference)?.ask(Request::Processes).await?;
-        blocking(move || processes::list(&cgroup.processes()?, init)).await
+        blocking(move || Ok(processes::list(&cgroup.processes()?, init))).await
     }
 
     /// Removes a container: its id.

@@ -49,17 +49,9 @@ impl Index {
         Ok(())
     }
 
-    /// Gives a reserved name back.
-    pub(crate) fn unreserve(&self, name: &str) {
-        self.write().names.remove(name);
-    }
-
-    /// Gives a name back that the container `id` has no longer.
-    pub(crate) fn unreserve_of(&self, name: &str, id: &str) {
-        let mut maps = self.write();
-        if maps.names.get(name).is_some_and(|owner| owner == id) {
-            maps.names.remove(name);
-        }
+    /// Gives a name back that the container `id` does not get, or has no longer.
+    pub(crate) fn unreserve(&self, name: &str, id: &str) {
+        self.write().unreserve(name, id);
     }
 
     /// Makes a container known.
@@ -77,9 +69,7 @@ impl Index {
     pub(crate) fn remove(&self, tombstone: Tombstone) -> Option<Tombstone> {
         let mut maps = self.write();
         maps.by_id.remove(&tombstone.id);
-        if maps.names.get(&tombstone.name) == Some(&tombstone.id) {
-            maps.names.remove(&tombstone.name);
-        }
+        maps.unreserve(&tombstone.name, &tombstone.id);
         maps.bury(tombstone)
     }
 
@@ -146,6 +136,12 @@ impl Index {
 }
 
 impl Maps {
+    fn unreserve(&mut self, name: &str, id: &str) {
+        if self.names.get(name).is_some_and(|owner| owner == id) {
+            self.names.remove(name);
+        }
+    }
+
     fn bury(&mut self, tombstone: Tombstone) -> Option<Tombstone> {
         self.tombstones.push_back(tombstone);
         if self.tombstones.len() <= TOMBSTONES {

@@ -4,9 +4,7 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::time::Duration;
 
-use nix::unistd::{SysconfVar, sysconf};
-
-use crate::error::{Error, Result};
+use super::proc_stat::{ProcStat, Units};
 
 /// Processes looked at, at most.
 const MOST: usize = 10_000;
@@ -32,10 +30,9 @@ pub(crate) struct Process {
     pub(crate) args: Vec<String>,
 }
 
-/// What /proc counts in, and since when.
-struct Units {
-    ticks_per_second: u64,
-    page: u64,
+/// How numbers of the kernel become those of the container.
+struct View {
+    units: Units,
     /// Nanoseconds from the epoch to the boot.
     booted_nanos: u64,
     /// How many pid namespaces the container's init is in.
@@ -46,22 +43,18 @@ struct Units {
 
 /// Looks at processes of the container with this init: they by id, and whether there are more. Those that are gone are left out.
 /// Blocks.
-pub(crate) fn list(pids: &[i32], init: i32) -> Result<(Vec<Process>, bool)> {
-    let units = Units::now(init)?;
+pub(crate) fn list(pids: &[i32], init: i32) -> (Vec<Process>, bool) {
+    let view = View::of(init);
     let mut pids = pids.to_vec();
     pids.sort_unstable();
     pids.dedup();
     let more = pids.len() > MOST;
     pids.truncate(MOST);
-    Ok((pids.into_iter().filter_map(|pid| look(pid, &units)).collect(), more))
+    (pids.into_iter().filter_map(|pid| look(pid, &view)).collect(), more)
 }
 
-impl Units {
-    fn now(init: i32) -> Result<Self> {
-        let value = |variable| {
-            let value = sysconf(variable).map_err(|errno| Error::os("asking for the system's units", errno))?;
-            Ok(value.and_then(|value| u64::try_from(value).ok()).unwrap_or(1))
-        };
+impl View {
+    fn of(init: i32) -> Self {
         let nanos = |clock| {
             let time = rustix::time::clock_gettime(clock);
             i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
@@ -69,52 +62,41 @@ impl Units {
         let booted = nanos(rustix::time::ClockId::Realtime) - nanos(rustix::time::ClockId::Boottime);
         let status = fs::read_to_string(format!("/proc/{init}/status")).unwrap_or_default();
         let uids = fs::read_to_string(format!("/proc/{init}/uid_map")).unwrap_or_default();
-        Ok(Self {
-            ticks_per_second: value(SysconfVar::CLK_TCK)?.max(1),
-            page: value(SysconfVar::PAGE_SIZE)?,
+        Self {
+            units: Units::ask(),
             booted_nanos: u64::try_from(booted).unwrap_or(0),
             depth: line(&status, "NSpid").map_or(1, |pids| pids.split_ascii_whitespace().count()),
             uids: UidMap::parse(&uids),
-        })
-    }
-
-    fn duration(&self, ticks: u64) -> Duration {
-        Duration::from_nanos(ticks.saturating_mul(1_000_000_000 / self.ticks_per_second))
+        }
     }
 }
 
-fn look(pid: i32, units: &Units) -> Option<Process> {
+fn look(pid: i32, view: &View) -> Option<Process> {
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
     let status = fs::read(format!("/proc/{pid}/status")).ok()?;
     let mut args = Vec::new();
     File::open(format!("/proc/{pid}/cmdline")).ok()?.take(ARGS_MAX).read_to_end(&mut args).ok()?;
-    parse(pid, &stat, &String::from_utf8_lossy(&status), &args, units)
+    parse(pid, &stat, &String::from_utf8_lossy(&status), &args, view)
 }
 
-fn parse(pid: i32, stat: &[u8], status: &str, args: &[u8], units: &Units) -> Option<Process> {
-    // A name may hold blanks and parentheses: it ends at the last one.
-    let (open, close) = (stat.iter().position(|byte| *byte == b'(')?, stat.iter().rposition(|byte| *byte == b')')?);
-    let name = String::from_utf8_lossy(stat.get(open + 1..close)?).into_owned();
-    let rest = std::str::from_utf8(stat.get(close + 1..)?).ok()?;
-    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-    // Counted from the third one of proc_pid_stat(5).
-    let number = |field: usize| fields.get(field - 3)?.parse::<u64>().ok();
-    let inside = |pids: &str| pids.split_ascii_whitespace().nth(units.depth.checked_sub(1)?)?.parse::<i32>().ok();
+fn parse(pid: i32, stat: &[u8], status: &str, args: &[u8], view: &View) -> Option<Process> {
+    let stat = ProcStat::parse(stat, view.units)?;
+    let inside = |pids: &str| pids.split_ascii_whitespace().nth(view.depth.checked_sub(1)?)?.parse::<i32>().ok();
     let uid = line(status, "Uid")?.split_ascii_whitespace().nth(1)?.parse::<u32>().ok()?;
     let args = args.strip_suffix(b"\0").unwrap_or(args);
     Some(Process {
         pid,
         container_pid: line(status, "NSpid").and_then(inside).unwrap_or(pid),
-        parent_pid: i32::try_from(number(4)?).ok()?,
-        uid: units.uids.inside(uid),
-        state: fields.first()?.chars().next()?,
-        threads: u32::try_from(number(20)?).ok()?,
-        cpu_time: units.duration(number(14)?.saturating_add(number(15)?)),
-        resident_bytes: number(24)?.saturating_mul(units.page),
-        started_at_nanos: units
+        parent_pid: i32::try_from(stat.number(4)?).ok()?,
+        uid: view.uids.inside(uid),
+        state: stat.state()?,
+        threads: u32::try_from(stat.number(20)?).ok()?,
+        cpu_time: stat.cpu_time()?,
+        resident_bytes: stat.resident_bytes()?,
+        started_at_nanos: view
             .booted_nanos
-            .saturating_add(u64::try_from(units.duration(number(22)?).as_nanos()).unwrap_or(u64::MAX)),
-        name,
+            .saturating_add(u64::try_from(stat.started()?.as_nanos()).unwrap_or(u64::MAX)),
+        name: String::from_utf8_lossy(stat.name).into_owned(),
         args: if args.is_empty() {
             Vec::new()
         } else {
@@ -152,9 +134,9 @@ impl UidMap {
 mod tests {
     use super::*;
 
-    fn units() -> Units {
+    fn view() -> View {
         let uids = UidMap::parse("         0     524288      65536\n");
-        Units { ticks_per_second: 100, page: 4096, booted_nanos: 1_000, depth: 2, uids }
+        View { units: Units { ticks_per_second: 100, page_bytes: 4096 }, booted_nanos: 1_000, depth: 2, uids }
     }
 
     #[test]
@@ -162,7 +144,7 @@ mod tests {
         let stat =
             b"42 (a) R 1 (b) S 7 42 42 0 -1 4194560 1 0 0 0 250 50 0 0 20 0 3 0 12345 1000 77 18446744073709551615 1";
         let status = "Name:\ta) R 1 (b\nUid:\t524288\t524388\t524288\t524288\nNSpid:\t42\t5\t1\n";
-        let process = parse(42, stat, status, b"/bin/x\0-a\0\0b c\0", &units()).unwrap();
+        let process = parse(42, stat, status, b"/bin/x\0-a\0\0b c\0", &view()).unwrap();
         assert_eq!(
             process,
             Process {
@@ -179,13 +161,13 @@ mod tests {
                 args: vec!["/bin/x".into(), "-a".into(), String::new(), "b c".into()],
             }
         );
-        assert!(parse(42, b"42 (x", status, b"", &units()).is_none());
+        assert!(parse(42, b"42 (x", status, b"", &view()).is_none());
     }
 
     #[test]
     fn this_process_is_seen() {
         let own = i32::try_from(std::process::id()).unwrap();
-        let (found, more) = list(&[own, i32::MAX, own], own).unwrap();
+        let (found, more) = list(&[own, i32::MAX, own], own);
         assert_eq!((found.len(), more), (1, false));
         assert_eq!(found[0].pid, own);
         assert!(found[0].resident_bytes > 0 && !found[0].args.is_empty());

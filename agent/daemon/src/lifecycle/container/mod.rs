@@ -237,8 +237,7 @@ impl Container {
 
     fn shim(&self) -> Result<(Arc<ShimClient>, i32)> {
         require(&self.record.name, self.record.state, &[State::Running, State::Stopping], "enter")?;
-        let run = self.run.as_ref().ok_or_else(|| Error::new(Reason::Internal, "a running container has no shim"))?;
-        Ok((Arc::clone(&run.client), self.record.pid))
+        Ok((Arc::clone(&self.running()?.client), self.record.pid))
     }
 
     /// Changes the state and shows it. The caller makes it last where it must.
@@ -265,10 +264,10 @@ impl Container {
         if let Err(error) = self.save().await {
             self.untold.pop();
             let refused = self.take_name(old);
-            self.index.unreserve_of(&refused, &self.record.id);
+            self.index.unreserve(&refused, &self.record.id);
             return Err(error);
         }
-        self.index.unreserve_of(&old, &self.record.id);
+        self.index.unreserve(&old, &self.record.id);
         if let Some(run) = &self.run {
             self.context.register_stats(&self.record, &run.cgroup);
         }
@@ -285,8 +284,7 @@ impl Container {
     fn processes(&self) -> Result<(ContainerCgroup, i32)> {
         let running = [State::Running, State::Paused, State::Stopping];
         require(&self.record.name, self.record.state, &running, "list the processes of")?;
-        let run = self.run.as_ref().ok_or_else(|| Error::new(Reason::Internal, "a running container has no shim"))?;
-        Ok((run.cgroup.clone(), self.record.pid))
+        Ok((self.running()?.cgroup.clone(), self.record.pid))
     }
 
     /// Notes what happened; the next commit tells of it.

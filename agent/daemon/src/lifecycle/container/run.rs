@@ -117,7 +117,7 @@ impl Container {
         }
     }
 
-    fn running(&self) -> Result<&Run> {
+    pub(super) fn running(&self) -> Result<&Run> {
         self.run.as_ref().ok_or_else(|| Error::new(Reason::Internal, "a running container has no shim"))
     }
 

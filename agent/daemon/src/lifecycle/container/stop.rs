@@ -145,10 +145,7 @@ impl Container {
     }
 
     async fn signal_init(&self, signal: i32) -> Result<()> {
-        let Some(run) = &self.run else {
-            return Err(Error::new(Reason::Internal, "a running container has no shim"));
-        };
         let body = RequestBody::Signal { target: Target::Init, signal };
-        run.client.command(body, &[], Reason::InvalidState).await
+        self.running()?.client.command(body, &[], Reason::InvalidState).await
     }
 }
