@@ -74,16 +74,40 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// The stable code: `CONTAINER_NOT_FOUND`.
-    pub(crate) fn name(self) -> String {
-        let mut name = String::new();
-        for (at, letter) in format!("{self:?}").char_indices() {
-            if at > 0 && letter.is_ascii_uppercase() {
-                name.push('_');
-            }
-            name.push(letter.to_ascii_uppercase());
+    /// The stable code: `CONTAINER_NOT_FOUND`. Programs match on it: it stays, whatever the variant is called.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::InvalidArgument => "INVALID_ARGUMENT",
+            Self::ContainerNotFound => "CONTAINER_NOT_FOUND",
+            Self::AmbiguousReference => "AMBIGUOUS_REFERENCE",
+            Self::NameInUse => "NAME_IN_USE",
+            Self::RequestIdReused => "REQUEST_ID_REUSED",
+            Self::InvalidState => "INVALID_STATE",
+            Self::ImageNotFound => "IMAGE_NOT_FOUND",
+            Self::ImageInUse => "IMAGE_IN_USE",
+            Self::ImageDamaged => "IMAGE_DAMAGED",
+            Self::PathNotFound => "PATH_NOT_FOUND",
+            Self::ReadOnlyPath => "READ_ONLY_PATH",
+            Self::InvalidArchive => "INVALID_ARCHIVE",
+            Self::RegistryConfig => "REGISTRY_CONFIG",
+            Self::RegistryUnavailable => "REGISTRY_UNAVAILABLE",
+            Self::RegistryUnauthenticated => "REGISTRY_UNAUTHENTICATED",
+            Self::RegistryDenied => "REGISTRY_DENIED",
+            Self::RegistryError => "REGISTRY_ERROR",
+            Self::BlobDamaged => "BLOB_DAMAGED",
+            Self::EventsLost => "EVENTS_LOST",
+            Self::LimitExceeded => "LIMIT_EXCEEDED",
+            Self::StorageFull => "STORAGE_FULL",
+            Self::UnsupportedFeature => "UNSUPPORTED_FEATURE",
+            Self::PermissionDenied => "PERMISSION_DENIED",
+            Self::StartFailed => "START_FAILED",
+            Self::ExecFailed => "EXEC_FAILED",
+            Self::ShimLost => "SHIM_LOST",
+            Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
+            Self::ShuttingDown => "SHUTTING_DOWN",
+            Self::System => "SYSTEM",
+            Self::Internal => "INTERNAL",
         }
-        name
     }
 }
 
@@ -211,6 +235,51 @@ pub(crate) fn causes(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_those_of_the_reasons() {
+        for reason in [
+            Reason::InvalidArgument,
+            Reason::ContainerNotFound,
+            Reason::AmbiguousReference,
+            Reason::NameInUse,
+            Reason::RequestIdReused,
+            Reason::InvalidState,
+            Reason::ImageNotFound,
+            Reason::ImageInUse,
+            Reason::ImageDamaged,
+            Reason::PathNotFound,
+            Reason::ReadOnlyPath,
+            Reason::InvalidArchive,
+            Reason::RegistryConfig,
+            Reason::RegistryUnavailable,
+            Reason::RegistryUnauthenticated,
+            Reason::RegistryDenied,
+            Reason::RegistryError,
+            Reason::BlobDamaged,
+            Reason::EventsLost,
+            Reason::LimitExceeded,
+            Reason::StorageFull,
+            Reason::UnsupportedFeature,
+            Reason::PermissionDenied,
+            Reason::StartFailed,
+            Reason::ExecFailed,
+            Reason::ShimLost,
+            Reason::DeadlineExceeded,
+            Reason::ShuttingDown,
+            Reason::System,
+            Reason::Internal,
+        ] {
+            let mut name = String::new();
+            for (at, letter) in format!("{reason:?}").char_indices() {
+                if at > 0 && letter.is_ascii_uppercase() {
+                    name.push('_');
+                }
+                name.push(letter.to_ascii_uppercase());
+            }
+            assert_eq!(reason.name(), name);
+        }
+    }
 
     #[test]
     fn a_full_disk_is_known_whoever_wrapped_the_error() {

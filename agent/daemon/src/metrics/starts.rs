@@ -48,12 +48,12 @@ impl EncodeLabelSet for OfStep {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct OfFailure {
     step: &'static str,
-    reason: String,
+    reason: &'static str,
 }
 
 impl EncodeLabelSet for OfFailure {
     fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> std::fmt::Result {
-        [("step", self.step), ("reason", self.reason.as_str())].encode(encoder)
+        [("step", self.step), ("reason", self.reason)].encode(encoder)
     }
 }
 
