@@ -1,7 +1,6 @@
 //! EventService.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, SystemTime};
 
 use hull_proto::v1;
 use hull_proto::v1::event_service_server::EventService;
@@ -143,6 +142,5 @@ impl Reader {
 /// Returns when a point in time has passed; never without one.
 async fn over(nanos: Option<u64>) {
     let Some(nanos) = nanos else { return std::future::pending().await };
-    let point = SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos);
-    tokio::time::sleep(point.duration_since(SystemTime::now()).unwrap_or_default()).await;
+    tokio::time::sleep(time::from_now(nanos)).await;
 }

@@ -1,7 +1,7 @@
 //! StreamLogs.
 
 use std::pin::pin;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use hull_proto::v1;
 use hull_wire::LostReason;
@@ -47,7 +47,7 @@ pub(super) async fn stream(
     let path = view.log_path.clone();
     // Before the first read, so that no line falls between.
     let watch = follow.then(|| LogWatch::new(&path)).transpose()?;
-    let until = options.until.map(from_now);
+    let until = options.until.map(time::from_now);
     let reader = blocking(move || LogReader::open(&path, options)).await?;
     let (answers, receiver) = mpsc::channel(QUEUE);
     let end = match view.state {
@@ -113,12 +113,6 @@ impl Stream {
             () = until => Ok(()),
         }
     }
-}
-
-/// Time from now to a point in time; zero for one that has passed.
-fn from_now(nanos: u64) -> Duration {
-    let point = SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos);
-    point.duration_since(SystemTime::now()).unwrap_or_default()
 }
 
 fn entry(entry: LogEntry) -> v1::LogEntry {

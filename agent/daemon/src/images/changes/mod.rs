@@ -33,6 +33,7 @@ pub(super) use diff::diff;
 pub(super) use entries::Entries;
 pub(super) use root::{Found, Root, failed};
 pub(super) use tar::write;
+pub(super) use walk::join;
 
 /// The writable layer of a container, and what it lies on.
 #[derive(Debug)]

@@ -213,7 +213,8 @@ fn is_empty_file(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_size == 0
 }
 
-fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
+/// A path with a name below it; the root is the empty path.
+pub(in crate::images) fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
     if directory.is_empty() { name.to_vec() } else { [directory, b"/", name].concat() }
 }
 

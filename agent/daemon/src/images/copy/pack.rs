@@ -7,7 +7,7 @@ use rustix::fs::{FileType, fstatfs};
 
 use super::path::{Path, mount_id};
 use crate::error::{Error, Reason, Result};
-use crate::images::changes::{Entries, Found, Owners, Root, Shrunk, failed};
+use crate::images::changes::{Entries, Found, Owners, Root, Shrunk, failed, join};
 use crate::images::limits::DEPTH_MAX;
 
 /// File systems in which the kernel shows itself (linux/magic.h): their files have no size and no end, and some wait for ever.
@@ -126,10 +126,6 @@ impl<W: Write> Packing<'_, W> {
         let names = self.root.names(&path)?.into_iter();
         Ok(Some(Frame { path, names, mount }))
     }
-}
-
-fn join(above: &[u8], name: &[u8]) -> Vec<u8> {
-    if above.is_empty() { name.to_vec() } else { [above, b"/", name].concat() }
 }
 
 fn mount_of(found: &Found) -> Result<u64> {

@@ -1,6 +1,6 @@
 //! Durations and points in time.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use prost_types::Timestamp;
 
@@ -41,6 +41,12 @@ pub(crate) fn timestamp_nanos(field: &str, timestamp: Timestamp) -> Result<u64> 
     total
         .and_then(|total| u64::try_from(total).ok())
         .ok_or_else(|| Error::invalid(field, "must be between the years 1970 and 2262"))
+}
+
+/// Time from now to a point in time, nanoseconds since the epoch; zero for one that has passed.
+pub(crate) fn from_now(nanos: u64) -> Duration {
+    let point = SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos);
+    point.duration_since(SystemTime::now()).unwrap_or_default()
 }
 
 /// The duration as protobuf has it; what is longer than 292 years becomes that.
