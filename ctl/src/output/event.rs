@@ -1,7 +1,7 @@
 //! Events, as Docker names them.
 
 use hull_proto::v1::event::Subject;
-use hull_proto::v1::{Event, EventExit, EventType};
+use hull_proto::v1::{Event, EventType, ExitStatus};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -104,7 +104,8 @@ impl From<Event> for EventView {
             Some(Subject::Container(told)) => {
                 (view.id, view.name, view.image, view.pid) = (told.id, told.name, told.image, told.pid);
                 (view.old_name, view.cgroup) = (told.old_name, told.cgroup);
-                let exit = |EventExit { code, signal, oom_killed, error }| ExitView { code, signal, oom_killed, error };
+                let exit =
+                    |ExitStatus { code, signal, oom_killed, error, .. }| ExitView { code, signal, oom_killed, error };
                 view.exit = told.exit.map(exit);
             }
             Some(Subject::Image(told)) => (view.id, view.names) = (told.digest, told.names),
@@ -173,7 +174,7 @@ mod tests {
 
     use super::*;
 
-    fn exited(exit: EventExit) -> EventView {
+    fn exited(exit: ExitStatus) -> EventView {
         let told = ContainerEvent {
             id: "ab".into(),
             name: "web".into(),
@@ -188,7 +189,7 @@ mod tests {
 
     #[test]
     fn lines_are_docker_s() {
-        let view = exited(EventExit { code: 3, ..EventExit::default() });
+        let view = exited(ExitStatus { code: 3, ..ExitStatus::default() });
         assert_eq!(
             view.line(),
             "1970-01-01T00:00:01.000000002Z container die ab (exitCode=3, image=demo/x:1, name=web)"
@@ -205,11 +206,11 @@ mod tests {
     fn words_say_how_it_ended() {
         let words = |exit| exited(exit).words();
         assert_eq!(
-            words(EventExit { code: 137, signal: 9, ..EventExit::default() }),
+            words(ExitStatus { code: 137, signal: 9, ..ExitStatus::default() }),
             "ended by signal SIGKILL, exit code 137"
         );
         assert_eq!(
-            words(EventExit { error: "mounting\n/x".into(), ..EventExit::default() }),
+            words(ExitStatus { error: "mounting\n/x".into(), ..ExitStatus::default() }),
             "did not run: mounting\\n/x"
         );
     }

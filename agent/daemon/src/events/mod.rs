@@ -66,6 +66,8 @@ pub(crate) enum ContainerChange {
         code: i32,
         signal: i32,
         oom_killed: bool,
+        /// Nanoseconds since the epoch.
+        finished_at_nanos: u64,
         /// Why it did not run; empty for one that ran.
         error: String,
     },

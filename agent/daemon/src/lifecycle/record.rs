@@ -59,8 +59,8 @@ impl Exit {
 
     /// As an event.
     pub(crate) fn event(&self) -> ContainerChange {
-        let (code, signal, oom_killed) = (self.code, self.signal, self.oom_killed);
-        ContainerChange::Exited { code, signal, oom_killed, error: self.error.clone() }
+        let Self { code, signal, oom_killed, finished_at_nanos, error } = self.clone();
+        ContainerChange::Exited { code, signal, oom_killed, finished_at_nanos, error }
     }
 
     /// Of a container whose end nobody saw.

@@ -52,9 +52,14 @@ pub(crate) fn event(sequence: u64, event: &Event) -> v1::Event {
                 ContainerChange::Started { pid } => told.pid = *pid,
                 ContainerChange::Renamed { old } => told.old_name.clone_from(old),
                 ContainerChange::Oom { cgroup } => told.cgroup.clone_from(cgroup),
-                ContainerChange::Exited { code, signal, oom_killed, error } => {
-                    let (code, signal, oom_killed) = (*code, *signal, *oom_killed);
-                    told.exit = Some(v1::EventExit { code, signal, oom_killed, error: error.clone() });
+                ContainerChange::Exited { code, signal, oom_killed, finished_at_nanos, error } => {
+                    told.exit = Some(v1::ExitStatus {
+                        code: *code,
+                        signal: *signal,
+                        oom_killed: *oom_killed,
+                        finished_at: Some(time::to_timestamp(*finished_at_nanos)),
+                        error: error.clone(),
+                    });
                 }
                 ContainerChange::Created
                 | ContainerChange::Paused
