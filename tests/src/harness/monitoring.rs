@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{AgentOptions, Network, host, wait};
+use super::{AgentOptions, Network, Session, host, wait};
 
 /// Where an agent of [`metered`] tells its metrics.
 pub const METRICS_PORT: u16 = 9471;
@@ -24,6 +24,13 @@ pub fn metered(network: &Arc<Network>, arguments: &[&str]) -> AgentOptions {
     let mut all = vec!["--metrics-listen".to_owned(), format!("127.0.0.1:{METRICS_PORT}")];
     all.extend(arguments.iter().map(|word| (*word).to_owned()));
     AgentOptions { arguments: all, network: Some(Arc::clone(network)), ..AgentOptions::default() }
+}
+
+/// A session with such an agent, and its network.
+pub async fn metered_session(arguments: &[&str]) -> (Arc<Network>, Session) {
+    let network = Network::new();
+    let hull = Session::own_with(metered(&network, arguments)).await;
+    (network, hull)
 }
 
 /// An answer over HTTP.
@@ -75,6 +82,11 @@ pub fn scrape(network: &Network, accept: &str) -> Answer {
     let answer = ask(network, METRICS_PORT, &request);
     assert_eq!(answer.status, 200, "{}", answer.body);
     answer
+}
+
+/// All that an agent tells now.
+pub fn now(network: &Network) -> Vec<Sample> {
+    samples(&scrape(network, "text/plain").body)
 }
 
 /// One line of an exposition.

@@ -6,19 +6,10 @@ use std::time::Duration;
 
 use hull_proto::v1::{GetContainerRequest, StepTiming};
 use hull_tests::harness::monitoring::{
-    ACCEPT_OPENMETRICS, METRICS_PORT, Sample, ask, dial, metered, names, promtool, samples, scrape, value, values,
+    ACCEPT_OPENMETRICS, METRICS_PORT, ask, dial, metered, metered_session as session, names, now, promtool, samples,
+    scrape, value, values,
 };
 use hull_tests::harness::{Agent, AgentOptions, Network, Session, binary, host, shim, wait};
-
-async fn session(arguments: &[&str]) -> (Arc<Network>, Session) {
-    let network = Network::new();
-    let hull = Session::own_with(metered(&network, arguments)).await;
-    (network, hull)
-}
-
-fn now(network: &Network) -> Vec<Sample> {
-    samples(&scrape(network, "text/plain").body)
-}
 
 #[tokio::test]
 async fn both_formats_tell_the_same_and_promtool_is_content() {

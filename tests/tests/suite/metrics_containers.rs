@@ -9,20 +9,11 @@ use std::time::{Duration, Instant};
 
 use hull_proto::v1::{ContainerConfig, ContainerStats, GetStatsRequest, Resources, StatsSelector, StreamStatsRequest};
 use hull_tests::harness::monitoring::{
-    ACCEPT_OPENMETRICS, Prometheus, Sample, metered, names, promtool, samples, scrape, value, values,
+    ACCEPT_OPENMETRICS, Prometheus, Sample, metered_session as session, names, now, promtool, samples, scrape, value,
+    values,
 };
-use hull_tests::harness::{BASE_IMAGE, Network, Session, duration, host, wait, workspace};
+use hull_tests::harness::{BASE_IMAGE, Session, duration, host, wait, workspace};
 use serde_json::Value;
-
-async fn session(arguments: &[&str]) -> (Arc<Network>, Session) {
-    let network = Network::new();
-    let hull = Session::own_with(metered(&network, arguments)).await;
-    (network, hull)
-}
-
-fn now(network: &Network) -> Vec<Sample> {
-    samples(&scrape(network, "text/plain").body)
-}
 
 async fn stats(hull: &Session, id: &str) -> ContainerStats {
     let selector = Some(StatsSelector { containers: vec![id.to_owned()], ..StatsSelector::default() });
