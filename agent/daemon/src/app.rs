@@ -34,6 +34,7 @@ use crate::service::listen::{self, Listener};
 use crate::service::{CallsLayer, DeadlineLayer, Edge, NodeInfo};
 use crate::stats::StatsHub;
 use crate::store::Store;
+use crate::traces::Traces;
 
 /// Time that calls under way have once the agent is asked to end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -62,7 +63,8 @@ pub(crate) async fn run(config: Config) -> Result<()> {
     };
     let shutdown = CancellationToken::new();
     let parts = config.clone();
-    let context = tokio::task::spawn_blocking(move || context(&parts))
+    let traces = config.otlp_endpoint.as_deref().map_or(Ok(Traces::default()), Traces::to)?;
+    let context = tokio::task::spawn_blocking(move || context(&parts, traces))
         .await
         .map_err(|error| Error::new(Reason::Internal, format!("starting: {error}")))??;
     let context = Arc::new(context);
@@ -97,6 +99,7 @@ pub(crate) async fn run(config: Config) -> Result<()> {
         let _ = metrics.await;
     }
     containers.settle().await;
+    let _ended = tokio::task::spawn_blocking(move || context.traces.finish()).await;
     Ok(())
 }
 
@@ -111,7 +114,7 @@ fn lift_descriptor_limit() {
 }
 
 /// The parts below the life cycle. Blocking.
-fn context(config: &Config) -> Result<Context> {
+fn context(config: &Config, traces: Traces) -> Result<Context> {
     let dirs = Dirs::create(&config.data_dir, &config.run_dir)?;
     let binary = ShimBinary::load(&config.shim)?;
     let store = Store::open(&config.data_dir.join("hull.redb"))?;
@@ -121,6 +124,7 @@ fn context(config: &Config) -> Result<Context> {
         cgroups: CgroupManager::detect(&config.cgroup_parent)?,
         stats: StatsHub::new(config.data_dir.clone()),
         metrics: Metrics::default(),
+        traces,
         shims: ShimPool::new(binary, usize::try_from(config.warm_shims).unwrap_or(usize::MAX)),
         userns: UsernsRanges::new(config.userns.base, config.userns.count),
         seccomp: SeccompCache::default(),
@@ -211,7 +215,7 @@ async fn serve(
     let (health, routes) = routes(edge).await?;
     let mut tasks = JoinSet::new();
     let calls = TaskTracker::new();
-    let counted = CallsLayer::new(edge.containers.metrics());
+    let counted = CallsLayer::new(edge.containers.metrics(), edge.containers.traces());
     for listener in listeners {
         let tracked = calls.clone();
         let track = MapFutureLayer::new(move |call: Call| tracked.track_future(call));

@@ -14,6 +14,7 @@ mod service;
 mod space;
 mod stats;
 mod store;
+mod traces;
 
 use std::io::Write as _;
 use std::process::ExitCode;

@@ -60,19 +60,21 @@ fn only_service_sees_the_api_s_types() {
 
 #[test]
 fn parts_of_the_daemon_import_downwards_only() {
-    // {service, exposition} -> lifecycle -> {runtime, images, network, stats, store, metrics}; only app.rs sees all. What a user asked
+    // {service, exposition} -> lifecycle -> {runtime, images, network, stats, store, metrics, traces}; only app.rs sees all. What a user asked
     // for, the plain data of lifecycle/config.rs, is known to whoever carries it out.
-    let parts = ["service", "exposition", "lifecycle", "runtime", "images", "network", "stats", "store", "metrics"];
-    let allowed: [(&str, &[&str]); 9] = [
-        ("service", &["lifecycle", "runtime", "images", "network", "stats", "store", "metrics"]),
+    let parts =
+        ["service", "exposition", "lifecycle", "runtime", "images", "network", "stats", "store", "metrics", "traces"];
+    let allowed: [(&str, &[&str]); 10] = [
+        ("service", &["lifecycle", "runtime", "images", "network", "stats", "store", "metrics", "traces"]),
         ("exposition", &["lifecycle", "runtime", "images", "network", "stats", "store", "metrics"]),
-        ("lifecycle", &["runtime", "images", "network", "stats", "store", "metrics"]),
+        ("lifecycle", &["runtime", "images", "network", "stats", "store", "metrics", "traces"]),
         ("runtime", &[]),
         ("images", &["store"]),
         ("network", &["runtime", "store"]),
         ("stats", &["runtime"]),
         ("store", &[]),
         ("metrics", &[]),
+        ("traces", &[]),
     ];
     let mut wrong = Vec::new();
     for (part, below) in allowed {
@@ -99,6 +101,7 @@ fn parts_of_the_daemon_import_downwards_only() {
 fn what_counts_knows_nothing_of_who_asks() {
     let protocols = ["http", "hyper", "tonic", "tower", "tokio"];
     assert_eq!(mentions("agent/daemon/src/metrics", &[], &protocols), Vec::<String>::new());
+    assert_eq!(mentions("agent/daemon/src/traces", &[], &["tonic::", "hyper", "hull_proto"]), Vec::<String>::new());
     assert_eq!(mentions("agent/daemon/src/exposition", &[], &["tonic::", "hull_proto"]), Vec::<String>::new());
 }
 

@@ -31,3 +31,4 @@ mod registry_auth;
 mod registry_hosts;
 mod restart;
 mod tls;
+mod traces;
