@@ -4,6 +4,7 @@
 mod cli;
 mod client;
 mod command;
+mod copy;
 mod error;
 mod output;
 mod registry;

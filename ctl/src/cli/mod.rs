@@ -2,6 +2,7 @@
 
 mod container;
 mod create;
+mod history;
 mod image;
 mod observe;
 mod registry;
@@ -13,8 +14,9 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 pub(crate) use container::{AttachFlags, ExecFlags, KillFlags, RemoveFlags, StartFlags, StopFlags, Targets, WaitFlags};
-pub(crate) use container::{CommitFlags, Condition, DiffFlags, UpdateFlags};
+pub(crate) use container::{CommitFlags, Condition, CopyFlags, DiffFlags, ExportFlags, UpdateFlags};
 pub(crate) use create::{Alone, CreateFlags, FilesystemFlags, ImageFlags, NamespaceFlags, RunFlags, SecurityFlags};
+pub(crate) use history::{EventFormat, EventsFlags, RenameFlags, TopFlags, TraceFlags, WhyFlags};
 pub(crate) use image::{
     FormatFlag, HistoryFlags, ImageCommand, ImageConfigFlags, ImageInspectFlags, ImageListFlags, ImageRemoveFlags,
     ImportFlags, LoadFlags, PruneFlags, SaveFlags, SaveFormat, TagFlags, VerifyFlags,
@@ -92,6 +94,16 @@ pub(crate) enum Command {
     Exec(ExecFlags),
     /// Connect to the standard streams of a running container
     Attach(AttachFlags),
+    /// Give a container another name
+    Rename(RenameFlags),
+    /// Show the processes of a container
+    Top(TopFlags),
+    /// Show what happened on the node, and what happens
+    Events(EventsFlags),
+    /// Tell what happened to a container, in plain words
+    Why(WhyFlags),
+    /// Show how long each step of a container's last start took
+    Trace(TraceFlags),
     /// Show what containers use
     Stats(StatsFlags),
     /// Work with images
@@ -119,6 +131,10 @@ pub(crate) enum Command {
     Logout(LogoutFlags),
     /// Make an image of a container
     Commit(CommitFlags),
+    /// Copy files from or to a container, running or not
+    Cp(CopyFlags),
+    /// Write a container's root file system to an archive
+    Export(ExportFlags),
     /// Show what a container changed in its root file system
     Diff(DiffFlags),
     /// Show what images, containers and logs take of the disk

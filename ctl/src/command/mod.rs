@@ -1,8 +1,11 @@
 //! What each verb does.
 
+mod archive;
 mod attach;
 mod commit;
+mod copy;
 mod disk;
+mod events;
 mod exec;
 mod image;
 mod import;
@@ -18,7 +21,10 @@ mod push;
 mod run;
 mod save;
 mod stats;
+mod top;
+mod trace;
 mod upkeep;
+mod why;
 
 use futures_util::{StreamExt as _, stream};
 
@@ -49,6 +55,11 @@ pub(crate) async fn run(cli: Cli) -> Result<u8> {
         Command::Wait(flags) => lifecycle::wait(connect.await?, flags).await,
         Command::Exec(flags) => Box::pin(exec::exec(connect, flags)).await,
         Command::Attach(flags) => Box::pin(attach::attach(connect, flags)).await,
+        Command::Rename(flags) => lifecycle::rename(connect.await?, flags).await,
+        Command::Top(flags) => top::top(connect.await?, flags).await,
+        Command::Events(flags) => events::events(connect, flags).await,
+        Command::Why(flags) => why::why(connect.await?, flags).await,
+        Command::Trace(flags) => trace::trace(connect.await?, flags).await,
         Command::Stats(flags) => stats::stats(connect, flags).await,
         Command::Image(command) => Box::pin(images(connect, command)).await,
         Command::Images(flags) => image::list(connect.await?, flags).await,
@@ -62,6 +73,8 @@ pub(crate) async fn run(cli: Cli) -> Result<u8> {
         Command::Login(flags) => Box::pin(login::login(connect, flags)).await,
         Command::Logout(flags) => login::logout(flags),
         Command::Commit(flags) => Box::pin(commit::commit(connect, flags)).await,
+        Command::Cp(flags) => Box::pin(copy::copy(connect, flags)).await,
+        Command::Export(flags) => Box::pin(copy::export(connect, flags)).await,
         Command::Diff(flags) => commit::diff(connect.await?, flags).await,
         Command::Df(flags) => disk::usage(connect.await?, flags).await,
         Command::Info(output) => node::info(connect.await?, output).await,

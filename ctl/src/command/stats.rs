@@ -2,12 +2,12 @@
 
 use std::io::Write as _;
 
-use hull_proto::v1::{StatsSelector, StreamStatsRequest};
+use hull_proto::v1::{StatsGroup, StatsSelector, StreamStatsRequest};
 
 use crate::cli::{DataFormat, ListFormat, StatsFlags};
 use crate::client::Client;
 use crate::error::{Error, Result};
-use crate::output::{self, Before, FrameView, Table};
+use crate::output::{self, Before, FrameView, NODE_HEADINGS, Table};
 use crate::spec;
 use crate::terminal::terminal_size;
 
@@ -26,7 +26,8 @@ pub(crate) async fn stats(connect: impl Future<Output = Result<Client>>, flags: 
     let interval = interval.map(prost_types::Duration::try_from).transpose();
     let interval = interval.map_err(|_| Error::new("--interval: too long"))?.or(flags.no_stream.then_some(SINGLE));
     let selector = StatsSelector { containers: flags.containers, ..StatsSelector::default() };
-    let request = StreamStatsRequest { selector: Some(selector), interval, ..StreamStatsRequest::default() };
+    let groups = if flags.node { vec![StatsGroup::Node.into()] } else { Vec::new() };
+    let request = StreamStatsRequest { selector: Some(selector), interval, groups, ..StreamStatsRequest::default() };
     let mut frames = connect.await?.stats().stream_stats(request).await?.into_inner();
     let mut before = Before::new();
     // Rates need two frames.
@@ -40,7 +41,9 @@ pub(crate) async fn stats(connect: impl Future<Output = Result<Client>>, flags: 
         match flags.output.output {
             ListFormat::Json => json(&frame)?,
             ListFormat::Yaml => yaml(&frame)?,
-            ListFormat::Table | ListFormat::Wide => table(&frame, flags.no_trunc, flags.no_stream)?,
+            ListFormat::Table | ListFormat::Wide if flags.node => show(&node(&frame), flags.no_stream)?,
+            ListFormat::Table => show(&table(&frame, flags.no_trunc), flags.no_stream)?,
+            ListFormat::Wide => show(&wide(&frame, flags.no_trunc), flags.no_stream)?,
         }
         if flags.no_stream {
             break;
@@ -60,10 +63,27 @@ fn yaml(frame: &FrameView) -> Result<()> {
     output::data(DataFormat::Yaml, frame)
 }
 
-/// In place on a terminal, as far as its height goes.
-fn table(frame: &FrameView, whole_ids: bool, once: bool) -> Result<()> {
+fn node(frame: &FrameView) -> Table {
+    let mut table = Table::new(&NODE_HEADINGS);
+    frame.node_row().into_iter().for_each(|row| table.row(row));
+    table
+}
+
+fn table(frame: &FrameView, whole_ids: bool) -> Table {
     let mut table = Table::new(&FrameView::HEADINGS);
     frame.rows(whole_ids).for_each(|row| table.row(row));
+    table
+}
+
+fn wide(frame: &FrameView, whole_ids: bool) -> Table {
+    let mut table = Table::new(&[&FrameView::HEADINGS[..], &FrameView::FURTHER_HEADINGS].concat());
+    let rows = frame.rows(whole_ids).zip(frame.further_cells());
+    rows.for_each(|(row, further)| table.row(row.into_iter().chain(further)));
+    table
+}
+
+/// In place on a terminal, as far as its height goes.
+fn show(table: &Table, once: bool) -> Result<()> {
     if once || !output::is_terminal() {
         return table.print();
     }

@@ -2,6 +2,7 @@
 
 mod container;
 mod disk;
+mod event;
 mod human;
 mod image;
 mod node;
@@ -19,11 +20,12 @@ use crate::error::{Error, Result};
 
 pub(crate) use container::{ContainerView, command_text, status_text};
 pub(crate) use disk::DiskUsageView;
+pub(crate) use event::{EventView, event_types};
 pub(crate) use human::{ago, bytes, bytes_decimal, short_digest, short_id};
 pub(crate) use image::{DamageView, HistoryView, ImageView, PruneView};
 pub(crate) use node::{ClientVersion, NodeView, Versions};
 pub(crate) use progress::{Progress, Step};
-pub(crate) use stats::{Before, FrameView};
+pub(crate) use stats::{Before, FrameView, NODE_HEADINGS};
 pub(crate) use table::Table;
 pub(crate) use time::{fixed_width, moment, parse_moment};
 
@@ -52,6 +54,12 @@ pub(crate) fn data(format: DataFormat, value: &impl Serialize) -> Result<()> {
 /// Says on standard error what went wrong with one of several things.
 pub(crate) fn complain(error: &Error) {
     error.report(0);
+}
+
+/// Says on standard error what the user should know of something that succeeded.
+pub(crate) fn warn(text: &str) {
+    // Nobody can be told that standard error is closed.
+    let _ = writeln!(io::stderr().lock(), "hullctl: warning: {text}");
 }
 
 /// Whether a person looks at standard output.

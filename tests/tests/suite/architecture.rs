@@ -60,18 +60,30 @@ fn only_service_sees_the_api_s_types() {
 
 #[test]
 fn parts_of_the_daemon_import_downwards_only() {
-    // {service, exposition} -> lifecycle -> {runtime, images, network, stats, store, metrics, traces}; only app.rs sees all. What a user asked
-    // for, the plain data of lifecycle/config.rs, is known to whoever carries it out.
-    let parts =
-        ["service", "exposition", "lifecycle", "runtime", "images", "network", "stats", "store", "metrics", "traces"];
-    let allowed: [(&str, &[&str]); 10] = [
-        ("service", &["lifecycle", "runtime", "images", "network", "stats", "store", "metrics", "traces"]),
-        ("exposition", &["lifecycle", "runtime", "images", "network", "stats", "store", "metrics"]),
-        ("lifecycle", &["runtime", "images", "network", "stats", "store", "metrics", "traces"]),
+    // {service, exposition} -> lifecycle -> {runtime, images, network, stats, events, store, metrics, traces}; only app.rs sees all.
+    // What a user asked for, the plain data of lifecycle/config.rs, is known to whoever carries it out.
+    let parts = [
+        "service",
+        "exposition",
+        "lifecycle",
+        "runtime",
+        "images",
+        "network",
+        "stats",
+        "events",
+        "store",
+        "metrics",
+        "traces",
+    ];
+    let allowed: [(&str, &[&str]); 11] = [
+        ("service", &["lifecycle", "runtime", "images", "network", "stats", "events", "store", "metrics", "traces"]),
+        ("exposition", &["lifecycle", "runtime", "images", "network", "stats", "events", "store", "metrics"]),
+        ("lifecycle", &["runtime", "images", "network", "stats", "events", "store", "metrics", "traces"]),
         ("runtime", &[]),
-        ("images", &["store"]),
+        ("images", &["events", "store"]),
         ("network", &["runtime", "store"]),
         ("stats", &["runtime"]),
+        ("events", &["store"]),
         ("store", &[]),
         ("metrics", &[]),
         ("traces", &[]),

@@ -27,8 +27,14 @@ impl StatsHub {
         Self { shared: Arc::new(Shared::new(data_dir)) }
     }
 
-    /// A container has started: it is in every frame from now on that wants it. One with the same id is replaced.
+    /// A container has started: it is in every frame from now on that wants it. One with the same id is replaced; if its init is
+    /// the same, it runs on and has another name.
     pub(crate) fn register(&self, registration: Registration) {
+        let known = self.shared.lock().target(&registration.id).cloned();
+        if let Some(known) = known.filter(|known| known.is_run_of(&registration)) {
+            known.rename(&registration.name);
+            return;
+        }
         let target = Arc::new(Target::new(registration));
         self.shared.change_targets(target.identity().id.clone(), Some(target));
     }

@@ -1,6 +1,8 @@
 //! The hub on files of a temporary directory, and the readers on the real kernel.
 #![expect(clippy::print_stderr, reason = "tests say why they are skipped and what they measured")]
 
+mod allocations;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
@@ -165,6 +167,27 @@ async fn containers_come_and_go() {
     fake.start("b", &[]);
     let frame = until_frame(&mut subscription, |frame| !frame.started.is_empty()).await;
     assert!(frame.stopped.contains(&"b".into()) || !frame.started.is_empty());
+}
+
+#[tokio::test]
+async fn one_that_is_renamed_runs_on() {
+    let fake = Fake::new(&["a"]);
+    let mut subscription = fake.subscribe(1);
+    let first = next(&mut subscription).await;
+    let again = |name: &str, pid| {
+        let dir = fake.root.path().join("a");
+        let dirs = StatDirs { unified: Some(dir.clone()), pids: Some((dir, Version::V2)), ..StatDirs::default() };
+        let (id, name, labels) = ("a".to_owned(), name.to_owned(), BTreeMap::new());
+        fake.hub.register(Registration { id, name, labels, dirs, pid, writable: None });
+    };
+    let named = |frame: &Frame, name| &*frame.reading.samples[0].identity.name == name;
+    again("other", i32::MAX);
+    let renamed = until_frame(&mut subscription, |frame| named(frame, "other")).await;
+    assert_eq!(renamed.reading.samples[0].run, first.reading.samples[0].run);
+    assert!(renamed.started.is_empty() && renamed.stopped.is_empty());
+    again("anew", 4_194_305);
+    let anew = until_frame(&mut subscription, |frame| named(frame, "anew")).await;
+    assert_eq!((&anew.started[..], &anew.stopped[..]), (&["a".into()][..], &["a".into()][..]));
 }
 
 #[tokio::test]

@@ -36,7 +36,7 @@ fn reading(usage: Usage) -> Reading {
     let sample = Sample { identity, run: 1, at, groups: Groups::CONTAINER, usage };
     let memory = NodeMemory { total: Some(1000), free: Some(300), available: Some(600), ..NodeMemory::default() };
     let node = NodeSample { at, cpu: None, memory, load: None, pressure: PressureStats::default(), disk: None };
-    Reading { samples: vec![Arc::new(sample)], node: Some(Arc::new(node)) }
+    Reading::new(vec![Arc::new(sample)], Some(Arc::new(node)))
 }
 
 fn text_of(reading: Option<&Reading>, config: ContainerConfig) -> String {
