@@ -36,6 +36,7 @@ use crate::service::listen::{self, Listener};
 use crate::service::{CallsLayer, DeadlineLayer, Edge, NodeInfo};
 use crate::stats::StatsHub;
 use crate::store::{Commit, Store};
+use crate::traces::Traces;
 
 /// Time that calls under way have once the agent is asked to end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -64,7 +65,8 @@ pub(crate) async fn run(config: Config) -> Result<()> {
     };
     let shutdown = CancellationToken::new();
     let parts = config.clone();
-    let context = tokio::task::spawn_blocking(move || context(&parts))
+    let traces = config.otlp_endpoint.as_deref().map_or(Ok(Traces::default()), Traces::to)?;
+    let context = tokio::task::spawn_blocking(move || context(&parts, traces))
         .await
         .map_err(|error| Error::new(Reason::Internal, format!("starting: {error}")))??;
     let context = Arc::new(context);
@@ -103,6 +105,7 @@ pub(crate) async fn run(config: Config) -> Result<()> {
         let _ = metrics.await;
     }
     containers.settle().await;
+    let _ended = tokio::task::spawn_blocking(move || context.traces.finish()).await;
     Ok(())
 }
 
@@ -117,7 +120,7 @@ fn lift_descriptor_limit() {
 }
 
 /// The parts below the life cycle. Blocking.
-fn context(config: &Config) -> Result<Context> {
+fn context(config: &Config, traces: Traces) -> Result<Context> {
     let dirs = Dirs::create(&config.data_dir, &config.run_dir)?;
     let binary = ShimBinary::load(&config.shim)?;
     let store = Store::open(&config.data_dir.join("hull.redb"))?;
@@ -127,6 +130,7 @@ fn context(config: &Config) -> Result<Context> {
         cgroups: CgroupManager::detect(&config.cgroup_parent)?,
         stats: StatsHub::new(config.data_dir.clone()),
         metrics: Metrics::default(),
+        traces,
         shims: ShimPool::new(binary, usize::try_from(config.warm_shims).unwrap_or(usize::MAX)),
         copies: Arc::new(Semaphore::new(COPIES_MAX)),
         userns: UsernsRanges::new(config.userns.base, config.userns.count),
@@ -219,7 +223,7 @@ async fn serve(
     let (health, routes) = routes(edge).await?;
     let mut tasks = JoinSet::new();
     let calls = TaskTracker::new();
-    let counted = CallsLayer::new(edge.containers.metrics());
+    let counted = CallsLayer::new(edge.containers.metrics(), edge.containers.traces());
     for listener in listeners {
         let tracked = calls.clone();
         let track = MapFutureLayer::new(move |call: Call| tracked.track_future(call));

@@ -2,6 +2,7 @@
 
 mod logs;
 mod metrics;
+mod traces;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -117,6 +118,9 @@ struct Settings {
     /// Label of containers that metrics carry as container_label_KEY; repeatable [default: none]
     #[arg(long, value_name = "KEY")]
     metrics_label: Vec<String>,
+    /// OpenTelemetry collector that traces are sent to, OTLP over gRPC: http://HOST:PORT [default: none]
+    #[arg(long, value_name = "URL")]
+    otlp_endpoint: Option<String>,
     /// Mode of unix sockets, octal [default: 0660]
     #[arg(long, value_name = "MODE")]
     socket_mode: Option<String>,
@@ -179,6 +183,8 @@ pub(crate) struct Config {
     pub(crate) log_format: LogFormat,
     /// `None`: metrics are told to nobody.
     pub(crate) metrics: Option<MetricsConfig>,
+    /// Collector of traces; `None`: there are none.
+    pub(crate) otlp_endpoint: Option<String>,
     pub(crate) socket_mode: SocketMode,
     /// Group's name or id; `None`: the agent's own.
     pub(crate) socket_group: Option<String>,
@@ -236,6 +242,7 @@ impl Settings {
             metrics_listen: self.metrics_listen.or(under.metrics_listen),
             metrics_open: self.metrics_open || under.metrics_open,
             metrics_label: if self.metrics_label.is_empty() { under.metrics_label } else { self.metrics_label },
+            otlp_endpoint: self.otlp_endpoint.or(under.otlp_endpoint),
             socket_mode: self.socket_mode.or(under.socket_mode),
             socket_group: self.socket_group.or(under.socket_group),
         }
@@ -285,6 +292,7 @@ fn check(settings: Settings) -> Result<Config> {
             Some(other) => return Err(Error::invalid("log-format", format!("{other:?} is neither text nor json"))),
         },
         metrics: metrics::check(settings.metrics_listen.as_deref(), settings.metrics_open, settings.metrics_label)?,
+        otlp_endpoint: traces::endpoint(settings.otlp_endpoint)?,
         socket_mode: socket_mode(settings.socket_mode.as_deref().unwrap_or("0660"))?,
         socket_group: settings.socket_group,
     })

@@ -15,6 +15,7 @@ mod service;
 mod space;
 mod stats;
 mod store;
+mod traces;
 
 use std::io::Write as _;
 use std::process::ExitCode;

@@ -42,3 +42,4 @@ mod restart;
 mod stats_stream;
 mod stats_truth;
 mod tls;
+mod traces;

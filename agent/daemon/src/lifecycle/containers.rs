@@ -21,6 +21,7 @@ use crate::metrics::Metrics;
 use crate::runtime::processes::{self, Process};
 use crate::space;
 use crate::store::{Commit, Table, Write};
+use crate::traces::{Parent, Traces};
 
 /// The containers of this node.
 #[derive(Clone, Debug)]
@@ -69,14 +70,14 @@ impl Containers {
         spec::validate(&config)?;
         let key = request_id.map(|id| RequestKey::new(id, &config, start)).transpose()?;
         let containers = self.clone();
-        let created = tokio::spawn(async move {
+        let created = tokio::spawn(Parent::current().around(async move {
             let _turn = match &key {
                 Some(key) => Some(containers.requests.lock(&key.id).await),
                 None => None,
             };
             let created = containers.create_once(key, config, start).await;
             created.map_err(|error| containers.explain(error))
-        });
+        }));
         created.await.map_err(|error| Error::new(Reason::Internal, format!("a worker failed: {error}")))?
     }
 
@@ -279,6 +280,11 @@ impl Containers {
     /// What is counted of this node's work.
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.context.metrics
+    }
+
+    /// Where spans of this node's work go.
+    pub(crate) fn traces(&self) -> &Traces {
+        &self.context.traces
     }
 
     /// Requests that wait for the turn of their container.

@@ -20,6 +20,7 @@ use crate::runtime::features;
 use crate::runtime::shim::ShimPool;
 use crate::stats::{Registration, StatsHub};
 use crate::store::Store;
+use crate::traces::Traces;
 
 /// The parts below the life cycle.
 #[derive(Debug)]
@@ -30,6 +31,7 @@ pub(crate) struct Context {
     pub(crate) cgroups: CgroupManager,
     pub(crate) stats: StatsHub,
     pub(crate) metrics: Metrics,
+    pub(crate) traces: Traces,
     pub(crate) dirs: Dirs,
     pub(crate) writable: WritableLayers,
     pub(crate) shims: ShimPool,

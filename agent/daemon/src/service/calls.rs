@@ -1,4 +1,4 @@
-//! Counts calls by method and code. The methods are those of the descriptors: whatever else is asked for is "unknown", so that nobody
+//! Counts calls by method and code, and traces them. The methods are those of the descriptors: whatever else is asked for is "unknown", so that nobody
 //! from outside makes a metric.
 
 use std::collections::HashMap;
@@ -16,17 +16,19 @@ use tonic::{Code, Status};
 use tower::Layer;
 
 use crate::metrics::{Call, Calls, Kind, Method, Metrics};
+use crate::traces::{CallTrace, Traces};
 
 /// Counts every call of a service.
 #[derive(Debug, Clone)]
 pub(crate) struct CallsLayer {
     methods: Arc<Methods>,
     calls: Calls,
+    traces: Traces,
 }
 
 impl CallsLayer {
-    pub(crate) fn new(metrics: &Metrics) -> Self {
-        Self { methods: Arc::new(Methods::served()), calls: metrics.calls.clone() }
+    pub(crate) fn new(metrics: &Metrics, traces: &Traces) -> Self {
+        Self { methods: Arc::new(Methods::served()), calls: metrics.calls.clone(), traces: traces.clone() }
     }
 }
 
@@ -103,13 +105,16 @@ where
     }
 
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
-        let mut call = self.layer.calls.begin(self.layer.methods.get(request.uri().path()));
-        let answer = self.inner.call(request);
+        let method = self.layer.methods.get(request.uri().path());
+        let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+        let trace = self.layer.traces.call(&method.service, &method.name, header);
+        let mut call = CallEnd { call: self.layer.calls.begin(method), trace };
+        let answer = call.trace.around(self.inner.call(request));
         Box::pin(async move {
             let answer = answer.await?;
             // What failed before there was anything to send has its code among the headers.
             if let Some(status) = Status::from_header_map(answer.headers()) {
-                call.end(name(status.code()));
+                call.end(status.code());
                 return Ok(answer);
             }
             Ok(answer.map(|body| Body::new(Answer { body, call })))
@@ -117,10 +122,23 @@ where
     }
 }
 
+/// Where the end of a call is told. One that is dropped was cancelled.
+struct CallEnd {
+    call: Call,
+    trace: CallTrace,
+}
+
+impl CallEnd {
+    fn end(&mut self, code: Code) {
+        self.call.end(name(code));
+        self.trace.end(code.into(), name(code));
+    }
+}
+
 /// The body of an answer; its end is the call's.
 struct Answer {
     body: Body,
-    call: Call,
+    call: CallEnd,
 }
 
 impl http_body::Body for Answer {
@@ -132,11 +150,11 @@ impl http_body::Body for Answer {
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 if let Some(status) = frame.trailers_ref().and_then(Status::from_header_map) {
-                    self.call.end(name(status.code()));
+                    self.call.end(status.code());
                 }
             }
-            Poll::Ready(Some(Err(status))) => self.call.end(name(status.code())),
-            Poll::Ready(None) => self.call.end(name(Code::Unknown)),
+            Poll::Ready(Some(Err(status))) => self.call.end(status.code()),
+            Poll::Ready(None) => self.call.end(Code::Unknown),
             Poll::Pending => {}
         }
         polled

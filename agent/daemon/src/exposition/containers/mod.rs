@@ -154,7 +154,8 @@ fn of_node(node: &NodeSample) -> Row {
     let memory = node.memory;
     let less = |part: Option<u64>| Some(memory.total?.saturating_sub(part?));
     usage.memory.usage = less(memory.free);
-    usage.memory.working_set = less(memory.available);
+    // The kernel counts its reserves as not available, though they are free.
+    usage.memory.working_set = less(memory.available).zip(usage.memory.usage).map(|(set, usage)| set.min(usage));
     usage.memory.file = memory.cached;
     usage.memory.swap = memory.swap_total.zip(memory.swap_free).map(|(total, free)| total.saturating_sub(free));
     Row { labels: vec![("id".to_owned(), "/".to_owned())], used: Used::Node(Box::new(usage)), view: None }

@@ -26,6 +26,7 @@ use crate::images::Image;
 use crate::runtime::cgroup::ContainerCgroup;
 use crate::runtime::shim::ShimClient;
 use crate::store::{Commit, Table, Write};
+use crate::traces::Parent;
 
 pub(crate) use reading::Reading;
 pub(crate) use run::{Run, clean_cgroup, recorded_exit};
@@ -73,7 +74,7 @@ pub(crate) enum Request {
 /// How others reach a container.
 #[derive(Debug)]
 pub(crate) struct Handle {
-    requests: mpsc::Sender<Request>,
+    requests: mpsc::Sender<(Request, Parent)>,
     view: watch::Receiver<Arc<View>>,
 }
 
@@ -97,7 +98,7 @@ impl Handle {
     pub(crate) async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T> {
         let (sender, receiver) = oneshot::channel();
         let gone = || Error::new(Reason::ContainerNotFound, "the container has been removed");
-        self.requests.send(request(sender)).await.map_err(|_| gone())?;
+        self.requests.send((request(sender), Parent::current())).await.map_err(|_| gone())?;
         receiver.await.map_err(|_| gone())?
     }
 }
@@ -115,7 +116,7 @@ pub(crate) struct Container {
     context: Arc<Context>,
     index: Arc<Index>,
     record: Record,
-    requests: mpsc::Receiver<Request>,
+    requests: mpsc::Receiver<(Request, Parent)>,
     view: watch::Sender<Arc<View>>,
     exits: u64,
     run: Option<Run>,
@@ -172,7 +173,7 @@ impl Container {
             let deadline = self.stopping.as_ref().and_then(stop::Stopping::deadline);
             tokio::select! {
                 request = self.requests.recv() => match request {
-                    Some(request) => self.serve(request).await,
+                    Some((request, parent)) => parent.around(self.serve(request)).await,
                     None => return,
                 },
                 link = run::ended(self.run.as_ref()) => self.ended(link).await,

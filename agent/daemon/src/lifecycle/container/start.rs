@@ -33,6 +33,8 @@ struct Started {
     run: Run,
     pid: i32,
     steps: Vec<StepTime>,
+    /// How many of the steps are the agent's; they come first.
+    own_steps: usize,
     image: Arc<Image>,
 }
 
@@ -46,16 +48,20 @@ impl Container {
         self.visitors_gone().await?;
         self.disturb();
         self.become_state(State::Starting);
-        let begun = Instant::now();
+        let (begun, record) = (Instant::now(), &self.record);
+        let trace = self.context.traces.start(&record.id, &record.name, &record.config.image);
         match self.try_start(attachment).await {
             Ok(started) => {
                 self.context.metrics.starts.succeeded(begun.elapsed(), &started.steps);
+                let (own, shim) = started.steps.split_at(started.own_steps);
+                trace.succeeded(own, shim);
                 self.started(started);
                 self.shim()
             }
             Err(error) => {
                 tracing::info!(container = %self.record.id, %error, "cannot start");
                 self.context.metrics.starts.failed(&error);
+                trace.failed(&error);
                 self.finish(Exit::of_failed_start(&error)).await;
                 Err(error)
             }
@@ -107,8 +113,9 @@ impl Container {
         let cgroup = assembled.cgroup;
         match saved.and(result) {
             Ok((pid, times)) => {
+                let own_steps = steps.len();
                 steps.extend(times);
-                Ok(Started { run: Run { client: shim.client, cgroup }, pid, steps, image })
+                Ok(Started { run: Run { client: shim.client, cgroup }, pid, steps, own_steps, image })
             }
             Err(error) => {
                 drop(shim);
