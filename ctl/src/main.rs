@@ -19,6 +19,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return cli::usage(&error),
     };
+    output::choose(cli.color);
     let own_errors = cli.command.error_code();
     // One thread is enough for a client, and is ready sooner than several.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {

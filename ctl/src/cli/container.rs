@@ -78,6 +78,12 @@ pub(crate) struct RemoveFlags {
     /// Kill those that run
     #[arg(short, long)]
     pub(crate) force: bool,
+    /// Only show what would be done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Taken for Docker's sake: a container has no volumes of its own
+    #[arg(short, long)]
+    volumes: bool,
     #[command(flatten)]
     pub(crate) targets: Targets,
 }

@@ -104,6 +104,15 @@ pub(crate) struct ImageListFlags {
     /// Whole digests
     #[arg(long)]
     pub(crate) no_trunc: bool,
+    /// Show the digests of their manifests
+    #[arg(long)]
+    pub(crate) digests: bool,
+    /// Taken for Docker's sake: there are none to hide
+    #[arg(short, long)]
+    all: bool,
+    /// Condition: before=, dangling=BOOL, label=KEY[=VALUE], reference=PATTERN or since=
+    #[arg(short, long = "filter", value_name = "CONDITION")]
+    pub(crate) filters: Vec<String>,
     #[command(flatten)]
     pub(crate) output: ListOutputFlag,
     /// Only images with a name that contains this
@@ -114,6 +123,9 @@ pub(crate) struct ImageListFlags {
 // `image inspect`.
 #[derive(Debug, Args)]
 pub(crate) struct ImageInspectFlags {
+    /// Go template with Docker's field names, or `json`
+    #[arg(short = 'f', long, value_name = "TEMPLATE", conflicts_with = "output")]
+    pub(crate) format: Option<String>,
     #[command(flatten)]
     pub(crate) output: OutputFlag,
     /// References, digests or prefixes of digests
@@ -127,6 +139,12 @@ pub(crate) struct ImageRemoveFlags {
     /// References, digests or prefixes of digests
     #[arg(required = true, value_name = "IMAGE")]
     pub(crate) images: Vec<String>,
+    /// Only show what would be done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Taken for Docker's sake; an image that a container uses is not removed all the same
+    #[arg(short, long)]
+    force: bool,
 }
 
 // `tag`.

@@ -14,12 +14,16 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use container::{AttachFlags, ExecFlags, KillFlags, RemoveFlags, StartFlags, StopFlags, Targets, WaitFlags};
 pub(crate) use container::{CommitFlags, Condition, DiffFlags, UpdateFlags};
-pub(crate) use create::{Alone, CreateFlags, FilesystemFlags, ImageFlags, NamespaceFlags, RunFlags, SecurityFlags};
+pub(crate) use create::{
+    Alone, CreateFlags, FilesystemFlags, ImageFlags, NamespaceFlags, RunFlags, SecurityFlags, StreamName,
+};
 pub(crate) use image::{
     FormatFlag, HistoryFlags, ImageCommand, ImageConfigFlags, ImageInspectFlags, ImageListFlags, ImageRemoveFlags,
     ImportFlags, LoadFlags, PruneFlags, SaveFlags, SaveFormat, TagFlags, VerifyFlags,
 };
-pub(crate) use observe::{DiskFlags, InspectFlags, InspectType, LogsFlags, PsFlags, StatsFlags, VersionFlags};
+pub(crate) use observe::{
+    DiskFlags, InfoFlags, InspectFlags, InspectType, LogsFlags, PsFlags, StatsFlags, VersionFlags,
+};
 pub(crate) use registry::{LoginFlags, LogoutFlags, PullFlags, PullPolicy, PushFlags};
 pub(crate) use resources::ResourceFlags;
 
@@ -34,8 +38,23 @@ const ERROR: u8 = 1;
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) connection: Connection,
+    /// When output is coloured; NO_COLOR, CLICOLOR and CLICOLOR_FORCE are heeded, too
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value = "auto", hide_default_value = true)]
+    pub(crate) color: ColorWhen,
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// When output is coloured.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ColorWhen {
+    /// On a terminal
+    #[default]
+    Auto,
+    /// Wherever it goes
+    Always,
+    /// Not at all
+    Never,
 }
 
 /// Which agent, and who asks.
@@ -69,6 +88,8 @@ pub(crate) enum Command {
     Start(StartFlags),
     /// Ask containers to stop, and kill them after a grace period
     Stop(StopFlags),
+    /// Stop containers and start them again
+    Restart(StopFlags),
     /// Send a signal to containers
     Kill(KillFlags),
     /// Freeze all processes of containers
@@ -124,7 +145,7 @@ pub(crate) enum Command {
     /// Show what images, containers and logs take of the disk
     Df(DiskFlags),
     /// Show the node and its agent
-    Info(OutputFlag),
+    Info(InfoFlags),
     /// Show versions
     Version(VersionFlags),
     /// Print a completion script for a shell
@@ -154,8 +175,11 @@ pub(crate) struct OutputFlag {
 }
 
 // Format of an answer that is a list.
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct ListOutputFlag {
+    /// Go template with Docker's field names, `table TEMPLATE`, or `json` for a line each
+    #[arg(long, value_name = "TEMPLATE", conflicts_with = "output")]
+    pub(crate) format: Option<String>,
     /// Format of the list; the default is a table
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value = "table", hide_default_value = true)]
     pub(crate) output: ListFormat,
@@ -177,21 +201,12 @@ pub(crate) enum ListFormat {
     Table,
     /// Aligned columns, more of them
     Wide,
+    /// Names alone
+    Name,
     /// JSON
     Json,
     /// YAML
     Yaml,
-}
-
-impl ListFormat {
-    /// The format for programs, if it is one.
-    pub(crate) fn data(self) -> Option<DataFormat> {
-        match self {
-            Self::Table | Self::Wide => None,
-            Self::Json => Some(DataFormat::Json),
-            Self::Yaml => Some(DataFormat::Yaml),
-        }
-    }
 }
 
 /// Says what is wrong with the flags; the verbs whose exit codes are the container's keep 125 apart for it.
@@ -214,7 +229,7 @@ fn verb(args: impl Iterator<Item = String>) -> Option<String> {
     for arg in args {
         if value_follows {
             value_follows = false;
-        } else if matches!(arg.as_str(), "-H" | "--host" | "--tls-ca" | "--tls-cert" | "--tls-key") {
+        } else if matches!(arg.as_str(), "-H" | "--host" | "--color" | "--tls-ca" | "--tls-cert" | "--tls-key") {
             value_follows = true;
         } else if !arg.starts_with('-') {
             return Some(arg);

@@ -13,7 +13,7 @@ pub(crate) struct PsFlags {
     /// Only ids
     #[arg(short, long)]
     pub(crate) quiet: bool,
-    /// Condition: status=, label=KEY[=VALUE], name=, id= or ancestor=
+    /// Condition: ancestor=, before=, exited=, id=, label=KEY[=VALUE], name=, network=, since=, status= or volume=
     #[arg(short, long = "filter", value_name = "CONDITION")]
     pub(crate) filters: Vec<String>,
     /// The last created, running or not
@@ -25,6 +25,9 @@ pub(crate) struct PsFlags {
     /// Whole ids, whole commands
     #[arg(long)]
     pub(crate) no_trunc: bool,
+    /// Show how large their writable layers were when last measured
+    #[arg(short, long)]
+    pub(crate) size: bool,
     #[command(flatten)]
     pub(crate) output: ListOutputFlag,
 }
@@ -44,6 +47,9 @@ pub(crate) struct InspectFlags {
     /// Look for these alone; the default is a container and, if there is none, an image
     #[arg(long, value_enum)]
     pub(crate) r#type: Option<InspectType>,
+    /// Go template with Docker's field names, or `json`
+    #[arg(short = 'f', long, value_name = "TEMPLATE", conflicts_with = "output")]
+    pub(crate) format: Option<String>,
     #[command(flatten)]
     pub(crate) output: OutputFlag,
     /// Ids, prefixes of ids, names, or references of images
@@ -104,6 +110,19 @@ pub(crate) struct VersionFlags {
     /// Only this program's, without asking the agent
     #[arg(long)]
     pub(crate) client: bool,
+    /// Go template with Docker's field names, or `json`
+    #[arg(short = 'f', long, value_name = "TEMPLATE", conflicts_with = "output")]
+    pub(crate) format: Option<String>,
+    #[command(flatten)]
+    pub(crate) output: OutputFlag,
+}
+
+// `info`.
+#[derive(Debug, Args)]
+pub(crate) struct InfoFlags {
+    /// Go template with Docker's field names, or `json`
+    #[arg(short = 'f', long, value_name = "TEMPLATE", conflicts_with = "output")]
+    pub(crate) format: Option<String>,
     #[command(flatten)]
     pub(crate) output: OutputFlag,
 }
@@ -114,6 +133,9 @@ pub(crate) struct DiskFlags {
     /// Show each container, too
     #[arg(short, long)]
     pub(crate) verbose: bool,
+    /// Go template with Docker's field names, or `json`
+    #[arg(long, value_name = "TEMPLATE", conflicts_with = "output")]
+    pub(crate) format: Option<String>,
     #[command(flatten)]
     pub(crate) output: OutputFlag,
 }

@@ -2,6 +2,8 @@
 
 use clap::{Args, ValueEnum};
 
+use super::OutputFlag;
+
 // `pull`.
 #[derive(Debug, Args)]
 pub(crate) struct PullFlags {
@@ -11,6 +13,8 @@ pub(crate) struct PullFlags {
     /// Which image of an index, OS/ARCHITECTURE[/VARIANT]; the default is the node's
     #[arg(long, value_name = "PLATFORM")]
     pub(crate) platform: Option<String>,
+    #[command(flatten)]
+    pub(crate) output: OutputFlag,
     /// Reference; a digest pins
     pub(crate) image: String,
 }

@@ -4,10 +4,10 @@ use std::io::Write as _;
 
 use hull_proto::v1::{StatsSelector, StreamStatsRequest};
 
-use crate::cli::{DataFormat, ListFormat, StatsFlags};
+use crate::cli::{DataFormat, StatsFlags};
 use crate::client::Client;
 use crate::error::{Error, Result};
-use crate::output::{self, Before, FrameView, Table};
+use crate::output::{self, Before, FrameView, ListShape, Table};
 use crate::spec;
 use crate::terminal::terminal_size;
 
@@ -22,6 +22,7 @@ const CLEAR_BELOW: &str = "\x1b[J";
 
 /// Shows what containers use, again and again.
 pub(crate) async fn stats(connect: impl Future<Output = Result<Client>>, flags: StatsFlags) -> Result<u8> {
+    let shape = ListShape::of(&flags.output)?;
     let interval = flags.interval.as_deref().map(|text| spec::duration("--interval", text)).transpose()?;
     let interval = interval.map(prost_types::Duration::try_from).transpose();
     let interval = interval.map_err(|_| Error::new("--interval: too long"))?.or(flags.no_stream.then_some(SINGLE));
@@ -37,10 +38,15 @@ pub(crate) async fn stats(connect: impl Future<Output = Result<Client>>, flags: 
     }
     while let Some(frame) = frames.message().await? {
         let frame = FrameView::new(frame, &mut before);
-        match flags.output.output {
-            ListFormat::Json => json(&frame)?,
-            ListFormat::Yaml => yaml(&frame)?,
-            ListFormat::Table | ListFormat::Wide => table(&frame, flags.no_trunc, flags.no_stream)?,
+        match &shape {
+            ListShape::Data(DataFormat::Json) => json(&frame)?,
+            ListShape::Data(DataFormat::Yaml) => yaml(&frame)?,
+            ListShape::Table { .. } => table(&frame, flags.no_trunc, flags.no_stream)?,
+            ListShape::Names => output::line(&frame.names().collect::<Vec<_>>().join("\n"))?,
+            ListShape::Template(template) => {
+                let lines = template.lines(FrameView::FIELDS, frame.fields(flags.no_trunc))?;
+                show(lines.into_iter(), flags.no_stream)?;
+            }
         }
         if flags.no_stream {
             break;
@@ -62,15 +68,23 @@ fn yaml(frame: &FrameView) -> Result<()> {
 
 /// In place on a terminal, as far as its height goes.
 fn table(frame: &FrameView, whole_ids: bool, once: bool) -> Result<()> {
-    let mut table = Table::new(&FrameView::HEADINGS);
+    let mut table = Table::new(&FrameView::HEADINGS).fitting(&["NAME", "BLOCK I/O", "MEM USAGE / LIMIT"]);
     frame.rows(whole_ids).for_each(|row| table.row(row));
+    show(table.shown_lines(), once)
+}
+
+/// Prints lines, in place on a terminal if more are to come.
+fn show(lines: impl Iterator<Item = String>, once: bool) -> Result<()> {
+    let mut out = output::stdout();
     if once || !output::is_terminal() {
-        return table.print();
+        for line in lines {
+            writeln!(out, "{line}")?;
+        }
+        return Ok(out.flush()?);
     }
     let height = terminal_size().map_or(usize::MAX, |size| usize::try_from(size.rows).unwrap_or(usize::MAX));
-    let mut out = output::stdout();
     write!(out, "{HOME}")?;
-    for line in table.lines().take(height.saturating_sub(1)) {
+    for line in lines.take(height.saturating_sub(1)) {
         writeln!(out, "{line}{CLEAR_LINE}")?;
     }
     write!(out, "{CLEAR_BELOW}")?;

@@ -1,13 +1,17 @@
 //! What goes to standard output, for people and for programs.
 
+mod color;
 mod container;
 mod disk;
+pub(crate) mod docker;
 mod human;
 mod image;
 mod node;
 mod progress;
+mod shape;
 mod stats;
 mod table;
+mod template;
 mod time;
 
 use std::io::{self, BufWriter, IsTerminal as _, StdoutLock, Write};
@@ -17,14 +21,16 @@ use serde::Serialize;
 use crate::cli::DataFormat;
 use crate::error::{Error, Result};
 
+pub(crate) use color::{Style, choose, on_stderr};
 pub(crate) use container::{ContainerView, command_text, status_text};
 pub(crate) use disk::DiskUsageView;
 pub(crate) use human::{ago, bytes, bytes_decimal, short_digest, short_id};
 pub(crate) use image::{DamageView, HistoryView, ImageView, PruneView};
 pub(crate) use node::{ClientVersion, NodeView, Versions};
 pub(crate) use progress::{Progress, Step};
+pub(crate) use shape::{ListShape, Shape};
 pub(crate) use stats::{Before, FrameView};
-pub(crate) use table::Table;
+pub(crate) use table::{Cell, Table, cut};
 pub(crate) use time::{fixed_width, moment, parse_moment};
 
 /// Standard output, buffered; what is in it goes out with [`Write::flush`].

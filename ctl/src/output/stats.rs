@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::human::{bytes, bytes_decimal, short_id};
+use super::template::Fields;
 use super::time::moment;
 
 /// One frame, with the field names of protobuf's JSON mapping and rates beside them.
@@ -123,6 +124,33 @@ impl FrameView {
     /// Headings of [`Self::rows`].
     pub(crate) const HEADINGS: [&str; 7] =
         ["CONTAINER ID", "NAME", "CPU %", "MEM USAGE / LIMIT", "MEM %", "BLOCK I/O", "PIDS"];
+
+    /// Fields of [`Self::fields`], with Docker's names.
+    pub(crate) const FIELDS: Fields = &[
+        ("Container", "CONTAINER"),
+        ("ID", "CONTAINER ID"),
+        ("Name", "NAME"),
+        ("CPUPerc", "CPU %"),
+        ("MemUsage", "MEM USAGE / LIMIT"),
+        ("MemPerc", "MEM %"),
+        ("BlockIO", "BLOCK I/O"),
+        ("PIDs", "PIDS"),
+    ];
+
+    /// One object per container.
+    pub(crate) fn fields(&self, whole_ids: bool) -> impl Iterator<Item = serde_json::Value> {
+        self.rows(whole_ids).map(|[id, name, cpu, memory, percent, io, pids]| {
+            serde_json::json!({
+                "Container": id, "ID": id, "Name": name, "CPUPerc": cpu, "MemUsage": memory, "MemPerc": percent,
+                "BlockIO": io, "PIDs": pids,
+            })
+        })
+    }
+
+    /// Names of the containers.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.stats.iter().map(|stats| stats.name.as_str())
+    }
 
     /// One row per container.
     pub(crate) fn rows(&self, whole_ids: bool) -> impl Iterator<Item = [String; 7]> {
