@@ -22,14 +22,16 @@ use tower::util::MapFutureLayer;
 
 use crate::config::Config;
 use crate::error::{Error, Reason, Result, causes};
+use crate::exposition::{Endpoint, Exposition, Sources};
 use crate::images::{Images, LayerMounts};
 use crate::lifecycle::{Containers, Context, Host, SeccompCache, UsernsRanges, WritableLayers};
+use crate::metrics::Metrics;
 use crate::runtime::cgroup::CgroupManager;
 use crate::runtime::dirs::Dirs;
 use crate::runtime::features;
 use crate::runtime::shim::{ShimBinary, ShimPool};
 use crate::service::listen::{self, Listener};
-use crate::service::{DeadlineLayer, Edge, NodeInfo};
+use crate::service::{CallsLayer, DeadlineLayer, Edge, NodeInfo};
 use crate::stats::StatsHub;
 use crate::store::Store;
 
@@ -53,6 +55,11 @@ const LOCK: &str = "hulld.lock";
 pub(crate) async fn run(config: Config) -> Result<()> {
     lift_descriptor_limit();
     let _locks = (lock(&config.data_dir, "data-dir")?, lock(&config.run_dir, "run-dir")?);
+    // Before anything is made: an address that is taken leaves nothing to be removed.
+    let endpoint = match &config.metrics {
+        Some(metrics) => Some(Endpoint::bind(metrics.listen).await?),
+        None => None,
+    };
     let shutdown = CancellationToken::new();
     let parts = config.clone();
     let context = tokio::task::spawn_blocking(move || context(&parts))
@@ -72,15 +79,23 @@ pub(crate) async fn run(config: Config) -> Result<()> {
     };
     tokio::spawn(containers.clone().measure_writable_layers(shutdown.clone()));
     let listeners = listen::bind(&config).await?;
+    let metrics = endpoint.map(|endpoint| {
+        let exposition = exposition(&config, &context, &containers);
+        tokio::spawn(endpoint.serve(exposition, shutdown.clone()))
+    });
     let asked = asked_to_end()?;
     let serving = serve(&config, listeners, &edge, &shutdown).await?;
     notify("READY=1");
-    tracing::info!(listen = ?config.listen, "ready");
+    tracing::info!(listen = ?config.listen, metrics = ?config.metrics.as_ref().map(|metrics| metrics.listen), "ready");
     asked.await;
     notify("STOPPING=1");
     tracing::info!("draining; containers run on");
     context.stats.close();
     drain(serving, &shutdown).await;
+    if let Some(metrics) = metrics {
+        // It ends by itself, soon, and a panic of its is in the log.
+        let _ = metrics.await;
+    }
     containers.settle().await;
     Ok(())
 }
@@ -104,7 +119,8 @@ fn context(config: &Config) -> Result<Context> {
     Ok(Context {
         layers: LayerMounts::new(&config.run_dir, images.clone(), binary.path())?,
         cgroups: CgroupManager::detect(&config.cgroup_parent)?,
-        stats: StatsHub::default(),
+        stats: StatsHub::new(config.data_dir.clone()),
+        metrics: Metrics::default(),
         shims: ShimPool::new(binary, usize::try_from(config.warm_shims).unwrap_or(usize::MAX)),
         userns: UsernsRanges::new(config.userns.base, config.userns.count),
         seccomp: SeccompCache::default(),
@@ -164,6 +180,18 @@ fn architecture(name: &str) -> &str {
     }
 }
 
+/// What metrics tell, and where that comes from.
+fn exposition(config: &Config, context: &Context, containers: &Containers) -> Exposition {
+    Exposition::new(Sources {
+        metrics: context.metrics.clone(),
+        containers: containers.clone(),
+        images: context.images.clone(),
+        store: context.store.clone(),
+        shims: context.shims.clone(),
+        data_dir: config.data_dir.clone(),
+    })
+}
+
 /// The services of all listeners, while they serve.
 struct Serving {
     listeners: JoinSet<Result<(), tonic::transport::Error>>,
@@ -181,10 +209,11 @@ async fn serve(
     let (health, routes) = routes(edge).await?;
     let mut tasks = JoinSet::new();
     let calls = TaskTracker::new();
+    let counted = CallsLayer::new(edge.containers.metrics());
     for listener in listeners {
         let tracked = calls.clone();
         let track = MapFutureLayer::new(move |call: Call| tracked.track_future(call));
-        let mut server = listen::server().layer(track).layer(DeadlineLayer);
+        let mut server = listen::server().layer(counted.clone()).layer(track).layer(DeadlineLayer);
         if let (true, Some(tls)) = (listener.is_tcp(), &config.tls) {
             server = server
                 .tls_config(listen::tls(tls)?)

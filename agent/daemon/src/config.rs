@@ -1,5 +1,7 @@
 //! File and flags -> checked configuration. Reading it changes nothing on the node.
 
+mod metrics;
+
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -10,6 +12,7 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 use crate::images::RegistryConfig;
+pub(crate) use metrics::MetricsConfig;
 
 /// Read if it exists and no other is named.
 const DEFAULT_FILE: &str = "/etc/hull/hulld.toml";
@@ -97,6 +100,15 @@ struct Settings {
     /// How to log [default: text]
     #[arg(long, value_name = "text|json")]
     log_format: Option<String>,
+    /// Address at which metrics are told over HTTP: IP:PORT [default: none]
+    #[arg(long, value_name = "ADDRESS")]
+    metrics_listen: Option<String>,
+    /// Let the address of metrics be one that others than this node reach: whoever does needs no password
+    #[arg(long)]
+    metrics_open: bool,
+    /// Label of containers that metrics carry as container_label_KEY; repeatable [default: none]
+    #[arg(long, value_name = "KEY")]
+    metrics_label: Vec<String>,
     /// Mode of unix sockets, octal [default: 0660]
     #[arg(long, value_name = "MODE")]
     socket_mode: Option<String>,
@@ -155,6 +167,8 @@ pub(crate) struct Config {
     pub(crate) warm_shims: u32,
     pub(crate) log_level: String,
     pub(crate) log_format: LogFormat,
+    /// `None`: metrics are told to nobody.
+    pub(crate) metrics: Option<MetricsConfig>,
     pub(crate) socket_mode: SocketMode,
     /// Group's name or id; `None`: the agent's own.
     pub(crate) socket_group: Option<String>,
@@ -207,6 +221,9 @@ impl Settings {
             warm_shims: self.warm_shims.or(under.warm_shims),
             log_level: self.log_level.or(under.log_level),
             log_format: self.log_format.or(under.log_format),
+            metrics_listen: self.metrics_listen.or(under.metrics_listen),
+            metrics_open: self.metrics_open || under.metrics_open,
+            metrics_label: if self.metrics_label.is_empty() { under.metrics_label } else { self.metrics_label },
             socket_mode: self.socket_mode.or(under.socket_mode),
             socket_group: self.socket_group.or(under.socket_group),
         }
@@ -254,6 +271,7 @@ fn check(settings: Settings) -> Result<Config> {
             Some("json") => LogFormat::Json,
             Some(other) => return Err(Error::invalid("log-format", format!("{other:?} is neither text nor json"))),
         },
+        metrics: metrics::check(settings.metrics_listen.as_deref(), settings.metrics_open, settings.metrics_label)?,
         socket_mode: socket_mode(settings.socket_mode.as_deref().unwrap_or("0660"))?,
         socket_group: settings.socket_group,
     })

@@ -67,6 +67,20 @@ pub enum Reason {
     Internal,
 }
 
+impl Reason {
+    /// The stable code: `CONTAINER_NOT_FOUND`.
+    pub(crate) fn name(self) -> String {
+        let mut name = String::new();
+        for (at, letter) in format!("{self:?}").char_indices() {
+            if at > 0 && letter.is_ascii_uppercase() {
+                name.push('_');
+            }
+            name.push(letter.to_ascii_uppercase());
+        }
+        name
+    }
+}
+
 /// What failed, at which step, with which errno, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {

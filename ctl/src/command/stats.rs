@@ -27,7 +27,7 @@ pub(crate) async fn stats(connect: impl Future<Output = Result<Client>>, flags: 
     let interval = interval.map(prost_types::Duration::try_from).transpose();
     let interval = interval.map_err(|_| Error::new("--interval: too long"))?.or(flags.no_stream.then_some(SINGLE));
     let selector = StatsSelector { containers: flags.containers, ..StatsSelector::default() };
-    let request = StreamStatsRequest { selector: Some(selector), interval };
+    let request = StreamStatsRequest { selector: Some(selector), interval, ..StreamStatsRequest::default() };
     let mut frames = connect.await?.stats().stream_stats(request).await?.into_inner();
     let mut before = Before::new();
     // Rates need two frames.

@@ -264,7 +264,7 @@ mod tests {
         let memory = Some(MemoryStats { working_set: Some(32 << 20), limit: Some(64 << 20), ..Default::default() });
         let (id, name) = ("a".repeat(64), "web".to_owned());
         let sample = ContainerStats { id, name, monotonic_nanos: at, cpu, memory, ..Default::default() };
-        StreamStatsResponse { stats: vec![sample], missed: 0 }
+        StreamStatsResponse { stats: vec![sample], ..Default::default() }
     }
 
     #[test]

@@ -340,7 +340,7 @@ pub fn workspace() -> PathBuf {
 ///
 /// # Panics
 /// If it has not been built.
-pub(crate) fn binary(name: &str) -> PathBuf {
+pub fn binary(name: &str) -> PathBuf {
     let built = || workspace().join(if name == "hullctl" { "target/static" } else { "target/release" });
     let dir = std::env::var_os("HULL_BIN_DIR").map_or_else(built, PathBuf::from);
     existing(dir.join(name))

@@ -128,7 +128,14 @@ impl Pty {
         let size = nix::pty::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let pair = nix::pty::openpty(Some(&size), None).expect("openpty");
         let mut command = Command::new("setsid");
-        command.arg("--ctty").arg("--wait").arg(agent::binary("hullctl")).arg("-H").arg(agent.endpoint()).args(words);
+        command
+            .arg("--ctty")
+            .arg("--wait")
+            .arg(agent::binary("hullctl"))
+            .arg("-H")
+            .arg(agent.endpoint())
+            .args(words)
+            .env("TERM", "xterm");
         let slave = || Stdio::from(pair.slave.try_clone().expect("dup"));
         let child = command.stdin(slave()).stdout(slave()).stderr(slave()).spawn().expect("starting hullctl");
         Self { child, master: File::from(pair.master), seen: String::new() }

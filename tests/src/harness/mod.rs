@@ -4,6 +4,7 @@
 //! - [`Session`]: what one test works with: an agent (its own, or one shared by the tests that run at the moment), clients, and
 //!   the containers it made, which go when it ends;
 //! - [`Network`], [`Registry`], [`Proxy`]: a network of the tests', a real registry in it, and what makes the way there a bad one;
+//! - [`monitoring`]: those who ask for metrics, a real Prometheus among them;
 //! - [`census`]: what is on the host under an agent's names, before and after;
 //! - [`wait`]: the only way to wait: poll a condition until a deadline, scaled by one factor.
 
@@ -15,6 +16,7 @@ mod ctl;
 pub mod host;
 pub mod image;
 pub mod keep;
+pub mod monitoring;
 mod network;
 pub mod oci;
 mod proxy;
@@ -25,7 +27,7 @@ mod small_disk;
 mod stream;
 pub mod wait;
 
-pub use agent::{Agent, AgentOptions, probe, shim, workspace};
+pub use agent::{Agent, AgentOptions, binary, probe, shim, workspace};
 pub use authority::Authority;
 pub use client::{Clients, connect};
 pub use ctl::{Ctl, Pty};

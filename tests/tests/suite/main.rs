@@ -20,6 +20,7 @@ mod isolation_process;
 mod isolation_rootfs;
 mod layers_real;
 mod lifecycle;
+mod metrics;
 mod node;
 mod pull;
 mod pull_cli;

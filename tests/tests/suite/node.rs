@@ -94,8 +94,13 @@ fn select(containers: &[&str]) -> Option<StatsSelector> {
 }
 
 async fn stats(hull: &Session, id: &str) -> ContainerStats {
-    let answer =
-        hull.clients.stats.clone().get_stats(GetStatsRequest { selector: select(&[id]) }).await.expect("GetStats");
+    let answer = hull
+        .clients
+        .stats
+        .clone()
+        .get_stats(GetStatsRequest { selector: select(&[id]), ..Default::default() })
+        .await
+        .expect("GetStats");
     let mut all = answer.into_inner().stats;
     assert_eq!(all.len(), 1, "{all:?}");
     all.remove(0)
@@ -152,7 +157,7 @@ async fn a_stream_pushes_at_its_interval_and_follows_containers() {
     let hull = Session::own().await;
     let first = hull.run(hull.probe(&["sleep"])).await;
     let interval = Some(duration(Duration::from_millis(100)));
-    let request = StreamStatsRequest { selector: None, interval };
+    let request = StreamStatsRequest { interval, ..Default::default() };
     let mut stream = hull.clients.stats.clone().stream_stats(request).await.expect("StreamStats").into_inner();
     let frame = wait::within("the first frame", stream.message()).await.expect("frame").expect("frame");
     assert_eq!(frame.stats.iter().map(|stats| stats.id.as_str()).collect::<Vec<_>>(), [first.as_str()]);
@@ -185,10 +190,10 @@ async fn a_stream_pushes_at_its_interval_and_follows_containers() {
 async fn wrong_selections_and_intervals_are_refused() {
     let hull = Session::shared().await;
     let mut service = hull.clients.stats.clone();
-    let unknown = service.get_stats(GetStatsRequest { selector: select(&["nobody"]) }).await;
+    let unknown = service.get_stats(GetStatsRequest { selector: select(&["nobody"]), ..Default::default() }).await;
     assert_error(unknown, Code::NotFound, "CONTAINER_NOT_FOUND", "nobody");
     for interval in [Duration::from_millis(99), Duration::from_secs(3601)] {
-        let request = StreamStatsRequest { selector: None, interval: Some(duration(interval)) };
+        let request = StreamStatsRequest { interval: Some(duration(interval)), ..Default::default() };
         assert_error(service.stream_stats(request).await, Code::InvalidArgument, "INVALID_ARGUMENT", "interval");
     }
 }
@@ -202,7 +207,13 @@ async fn labels_select() {
     hull.run(hull.probe(&["sleep"])).await;
     let labels = [("stats".to_owned(), hull.name("chosen"))].into();
     let selector = Some(StatsSelector { labels, ..StatsSelector::default() });
-    let answer =
-        hull.clients.stats.clone().get_stats(GetStatsRequest { selector }).await.expect("GetStats").into_inner();
+    let answer = hull
+        .clients
+        .stats
+        .clone()
+        .get_stats(GetStatsRequest { selector, ..Default::default() })
+        .await
+        .expect("GetStats")
+        .into_inner();
     assert_eq!(answer.stats.iter().map(|stats| stats.id.clone()).collect::<Vec<_>>(), [id]);
 }

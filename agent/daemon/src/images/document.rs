@@ -14,6 +14,7 @@ use crate::error::{Error, Reason, Result};
 use crate::images::limits::LAYERS_MAX;
 use crate::images::record::ImageConfig;
 use crate::images::reference::is_digest;
+use crate::images::well_formed::WellFormed;
 
 /// A manifest or an index: which one shows only after reading.
 #[derive(Debug, Deserialize)]
@@ -151,9 +152,11 @@ impl DockerManifest {
     }
 }
 
-/// Reads a JSON document.
+/// Reads a JSON document, all of it: a value that nobody asks for must be well-formed, too.
 pub(super) fn parse<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T> {
-    serde_json::from_slice(bytes).map_err(|error| refused(what, &error.to_string()))
+    serde_json::from_slice::<WellFormed>(bytes)
+        .and_then(|WellFormed| serde_json::from_slice(bytes))
+        .map_err(|error| refused(what, &error.to_string()))
 }
 
 /// Reads a manifest or index.

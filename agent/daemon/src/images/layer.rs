@@ -29,13 +29,21 @@ pub(super) struct Converted {
 /// Reads the uncompressed tar `stream` to its end and writes `file`, which is empty, as its EROFS image, synced.
 /// `scratch` is an empty file for the time of writing; `entries` counts on.
 ///
-/// Inflating and reading the stream is done on a thread of its own, ahead of hashing and writing.
+/// Inflating the stream and hashing it is done on a thread of its own, ahead of writing.
 pub(super) fn convert(stream: impl Read + Send, file: File, scratch: File, entries: &AtomicU64) -> Result<Converted> {
-    ahead::read(stream, |stream| write(stream, file, scratch, entries))
+    let mut stream = Hashing { inner: stream, hash: Sha256::new() };
+    let (mut layer, ended) = ahead::read(&mut stream, |stream| write(stream, file, scratch, entries))?;
+    let digest: [u8; 32] = stream.hash.finalize().into();
+    let mut uuid = [0; 16];
+    uuid.copy_from_slice(&digest[..16]);
+    layer.tree.finish();
+    let (size, file_digest) = layer.writer.finish(&layer.tree, uuid)?;
+    Ok(Converted { diff_id: format!("sha256:{}", hex::encode(digest)), size, digest: file_digest, ended })
 }
 
-fn write(stream: impl Read, file: File, scratch: File, entries: &AtomicU64) -> Result<Converted> {
-    let mut archive = TarReader::new(Hashing { inner: stream, hash: Sha256::new() });
+/// Writes the data of all entries; says with it whether the tar had its end marker.
+fn write(stream: impl Read, file: File, scratch: File, entries: &AtomicU64) -> Result<(Layer, bool)> {
+    let mut archive = TarReader::new(stream);
     let mut layer = Layer { tree: Tree::new(), writer: Writer::new(file, scratch) };
     let mut count = 0;
     while let Some(entry) = archive.next()? {
@@ -48,12 +56,7 @@ fn write(stream: impl Read, file: File, scratch: File, entries: &AtomicU64) -> R
     }
     let (mut rest, ended) = archive.into_inner();
     io::copy(&mut rest, &mut io::sink()).map_err(|error| read_error("reading a layer", error))?;
-    let digest: [u8; 32] = rest.hash.finalize().into();
-    let mut uuid = [0; 16];
-    uuid.copy_from_slice(&digest[..16]);
-    layer.tree.finish();
-    let (size, file_digest) = layer.writer.finish(&layer.tree, uuid)?;
-    Ok(Converted { diff_id: format!("sha256:{}", hex::encode(digest)), size, digest: file_digest, ended })
+    Ok((layer, ended))
 }
 
 struct Layer {

@@ -48,6 +48,7 @@ mod tree;
 mod usage;
 mod verify;
 mod verity;
+mod well_formed;
 
 use std::fs;
 use std::io::Read;
@@ -82,7 +83,7 @@ pub(crate) use reference::Reference;
 pub(crate) use registry::{Credentials, RegistryConfig};
 pub(crate) use remove::Removed;
 pub(crate) use repair::Repair;
-pub(crate) use usage::Usage;
+pub(crate) use usage::{Kept, Usage};
 pub(crate) use verify::{Damaged, FileKind, VerifyProgress};
 
 /// All images of the node. Clones share them. Methods block on the disk unless they say otherwise.
@@ -229,6 +230,11 @@ impl Images {
     /// What images take on the disk. `user_of` as for [`Self::remove`].
     pub(crate) fn usage(&self, user_of: &UserOf<'_>) -> Result<Usage> {
         usage::of_images(&self.shared, user_of)
+    }
+
+    /// How many images, blobs and layers there are, and their bytes. Never blocks on the disk.
+    pub(crate) fn kept(&self) -> Kept {
+        usage::kept(&self.shared)
     }
 
     /// What parts of blobs that pulls left, or are just fetching, take on the disk.

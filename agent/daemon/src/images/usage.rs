@@ -1,5 +1,7 @@
 //! What images take on the disk, from what is known already.
 
+use std::collections::BTreeMap;
+
 use super::remove::UserOf;
 use super::{Shared, prune, pull, sweep};
 use crate::error::Result;
@@ -15,6 +17,32 @@ pub(crate) struct Usage {
     pub(crate) bytes: u64,
     /// Bytes that would become free if all that is not in use went.
     pub(crate) reclaimable_bytes: u64,
+}
+
+/// What is kept of images, by its kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Kept {
+    pub(crate) images: usize,
+    /// As they came.
+    pub(crate) blobs: usize,
+    pub(crate) blob_bytes: u64,
+    /// As they are mounted.
+    pub(crate) layers: usize,
+    pub(crate) layer_bytes: u64,
+}
+
+/// Never blocks on the disk.
+pub(super) fn kept(shared: &Shared) -> Kept {
+    let (images, blobs) = (shared.catalog.list(), shared.content.list());
+    let layers = images.iter().flat_map(|image| &image.layers);
+    let layers: BTreeMap<&str, u64> = layers.map(|layer| (layer.diff_id.as_str(), layer.size)).collect();
+    Kept {
+        images: images.len(),
+        blobs: blobs.len(),
+        blob_bytes: blobs.values().sum(),
+        layers: layers.len(),
+        layer_bytes: layers.values().sum(),
+    }
 }
 
 pub(super) fn of_images(shared: &Shared, user_of: &UserOf<'_>) -> Result<Usage> {

@@ -16,6 +16,7 @@ use super::spec::validate::validate_resources;
 use super::state::State;
 use crate::blocking::blocking;
 use crate::error::{Error, Reason, Result};
+use crate::metrics::Metrics;
 use crate::space;
 use crate::store::{Table, Write};
 
@@ -238,6 +239,16 @@ impl Containers {
         let handles = self.index.all();
         let running = handles.iter().filter(|handle| handle.view().state.is_active()).count();
         (handles.len(), running)
+    }
+
+    /// What is counted of this node's work.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.context.metrics
+    }
+
+    /// Requests that wait for the turn of their container.
+    pub(crate) fn requests_waiting(&self) -> usize {
+        self.index.all().iter().map(|handle| handle.waiting()).sum()
     }
 
     /// A container that uses an image, if one does: its name.

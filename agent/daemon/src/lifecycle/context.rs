@@ -3,16 +3,18 @@
 use std::time::Duration;
 
 use super::disk::WritableLayers;
+use super::record::Record;
 use super::security::capabilities::HostCapabilities;
 use super::security::seccomp::SeccompCache;
 use super::userns::UsernsRanges;
 use crate::error::{Error, Result};
 use crate::images::{Images, LayerMounts};
-use crate::runtime::cgroup::CgroupManager;
+use crate::metrics::Metrics;
+use crate::runtime::cgroup::{CgroupManager, ContainerCgroup};
 use crate::runtime::dirs::Dirs;
 use crate::runtime::features;
 use crate::runtime::shim::ShimPool;
-use crate::stats::StatsHub;
+use crate::stats::{Registration, StatsHub};
 use crate::store::Store;
 
 /// The parts below the life cycle.
@@ -23,12 +25,27 @@ pub(crate) struct Context {
     pub(crate) layers: LayerMounts,
     pub(crate) cgroups: CgroupManager,
     pub(crate) stats: StatsHub,
+    pub(crate) metrics: Metrics,
     pub(crate) dirs: Dirs,
     pub(crate) writable: WritableLayers,
     pub(crate) shims: ShimPool,
     pub(crate) userns: UsernsRanges,
     pub(crate) seccomp: SeccompCache,
     pub(crate) host: Host,
+}
+
+impl Context {
+    /// A container runs: what it uses can be read from now on.
+    pub(crate) fn register_stats(&self, record: &Record, cgroup: &ContainerCgroup) {
+        self.stats.register(Registration {
+            id: record.id.clone(),
+            name: record.name.clone(),
+            labels: record.config.labels.clone(),
+            dirs: cgroup.stat_dirs(),
+            pid: record.pid,
+            writable: self.writable.last(&record.id),
+        });
+    }
 }
 
 /// What does not change about the host until it boots again.

@@ -14,6 +14,7 @@ use super::state::State;
 use crate::blocking::blocking;
 use crate::error::Result;
 use crate::runtime::measure::{self, Measured};
+use crate::stats::Writable;
 
 /// Least time between two walks of a container that runs.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -60,6 +61,12 @@ impl WritableLayers {
     /// A container has ended: what it left is measured soon.
     pub(super) fn ended(&self) {
         self.ended.notify_one();
+    }
+
+    /// What was measured of a container last.
+    pub(crate) fn last(&self, id: &str) -> Option<Writable> {
+        let (measured, at) = self.measurements().get(id)?.last?;
+        Some(Writable { bytes: measured.bytes, inodes: measured.inodes, measured_at_nanos: at })
     }
 
     fn is_due(&self, view: &View) -> bool {
@@ -112,6 +119,9 @@ impl Containers {
             tracing::debug!(container = %view.id, %error, "a writable layer could not be measured");
         });
         self.context.writable.keep(view, begun, measured.ok());
+        if let Some(writable) = self.context.writable.last(&view.id) {
+            self.context.stats.measured(&view.id, writable);
+        }
     }
 
     /// What each container takes. Asks the disk for the length of each log, and for nothing else.

@@ -178,7 +178,7 @@ impl Containers {
         record.exit = None;
         record.boot_id.clone_from(&self.context.host.boot_id);
         record.started_at_nanos.get_or_insert(record.created_at_nanos);
-        self.context.stats.register(&record.id, &record.name, record.config.labels.clone(), cgroup.stat_dirs());
+        self.context.register_stats(record, &cgroup);
         Ok(Restored { run: Run { client, cgroup }, layers })
     }
 

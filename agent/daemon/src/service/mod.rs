@@ -1,5 +1,6 @@
 //! The gRPC edge: requests are parsed, handed to the life cycle, and answers rendered. Nothing is decided here.
 
+mod calls;
 mod changes;
 mod containers;
 mod convert;
@@ -21,6 +22,7 @@ use hull_proto::v1::stats_service_server::StatsServiceServer;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
+pub(crate) use self::calls::CallsLayer;
 pub(crate) use self::deadline::DeadlineLayer;
 pub(crate) use self::node::NodeInfo;
 use crate::blocking::blocking;

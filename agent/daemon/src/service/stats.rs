@@ -1,6 +1,7 @@
 //! StatsService.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hull_proto::v1;
@@ -13,7 +14,7 @@ use super::Edge;
 use super::convert::{stats as render, time};
 use super::status::shutting_down;
 use crate::error::{Error, Reason, Result};
-use crate::stats::{Selector, Subscription};
+use crate::stats::{Frame, Groups, Reading, Sample, Selector, Subscription};
 
 /// Time between frames where the request does not say.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
@@ -29,10 +30,13 @@ impl StatsService for Edge {
     type StreamStatsStream = ReceiverStream<Result<v1::StreamStatsResponse, Status>>;
 
     async fn get_stats(&self, request: Request<v1::GetStatsRequest>) -> Result<Response<v1::GetStatsResponse>, Status> {
-        let selector = self.selector(request.into_inner().selector.unwrap_or_default())?;
-        let samples = self.stats.read_once(&selector).await?;
-        let stats = samples.iter().map(|sample| render::sample(sample)).collect();
-        Ok(Response::new(v1::GetStatsResponse { stats }))
+        let request = request.into_inner();
+        let groups = render::groups(&request.groups)?;
+        let selector = self.selector(request.selector.unwrap_or_default())?;
+        let reading = self.stats.read(&selector, groups, Duration::ZERO).await?;
+        let stats = reading.samples.iter().map(|sample| render::sample(sample, groups)).collect();
+        let node = reading.node.as_deref().map(render::node);
+        Ok(Response::new(v1::GetStatsResponse { stats, node }))
     }
 
     async fn stream_stats(
@@ -42,9 +46,10 @@ impl StatsService for Edge {
         let request = request.into_inner();
         let interval = interval(request.interval)?;
         let selector = self.selector(request.selector.unwrap_or_default())?;
-        let subscription = self.stats.subscribe(selector, interval)?;
+        let groups = render::groups(&request.groups)?;
+        let subscription = self.stats.subscribe(selector, groups, interval)?;
         let (answers, stream) = mpsc::channel(QUEUE);
-        tokio::spawn(push(subscription, answers));
+        tokio::spawn(push(subscription, Renderer::new(groups, request.deltas), answers));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 }
@@ -72,7 +77,11 @@ fn interval(given: Option<prost_types::Duration>) -> Result<Duration> {
 }
 
 /// Passes frames on until the client is gone or the hub is closed for the agent's end.
-async fn push(mut subscription: Subscription, answers: mpsc::Sender<Result<v1::StreamStatsResponse, Status>>) {
+async fn push(
+    mut subscription: Subscription,
+    mut renderer: Renderer,
+    answers: mpsc::Sender<Result<v1::StreamStatsResponse, Status>>,
+) {
     loop {
         // Room first, then the newest frame: what came meanwhile is counted as missed.
         let Ok(room) = answers.reserve().await else { return };
@@ -81,15 +90,50 @@ async fn push(mut subscription: Subscription, answers: mpsc::Sender<Result<v1::S
             () = answers.closed() => return,
         };
         match frame {
-            Some(frame) => {
-                let stats = frame.samples.iter().map(|sample| render::sample(sample)).collect();
-                room.send(Ok(v1::StreamStatsResponse { stats, missed: frame.missed }));
-            }
+            Some(frame) => room.send(Ok(renderer.render(frame))),
             None => {
                 room.send(Err(shutting_down().into()));
                 return;
             }
         }
+    }
+}
+
+/// Makes answers of frames.
+#[derive(Debug)]
+struct Renderer {
+    groups: Groups,
+    /// For deltas: the reading of the frame before.
+    before: Option<Arc<Reading>>,
+    deltas: bool,
+}
+
+impl Renderer {
+    fn new(groups: Groups, deltas: bool) -> Self {
+        Self { groups, before: None, deltas }
+    }
+
+    fn render(&mut self, frame: Frame) -> v1::StreamStatsResponse {
+        let Frame { reading, missed, started, stopped } = frame;
+        let sample = |sample: &Arc<Sample>| {
+            let before = self.before.as_ref().and_then(|before| before.of_run(&sample.identity.id, sample.run));
+            match before {
+                Some(before) => render::growth(sample, before, self.groups),
+                None => render::sample(sample, self.groups),
+            }
+        };
+        let stats = reading.samples.iter().map(sample).collect();
+        let before = self.before.as_ref().and_then(|before| before.node.as_ref());
+        let node = reading.node.as_deref().map(|node| match before {
+            Some(before) => render::node_growth(node, before),
+            None => render::node(node),
+        });
+        let ids = |ids: Vec<Arc<str>>| ids.iter().map(|id| id.to_string()).collect();
+        let answer = v1::StreamStatsResponse { stats, missed, started: ids(started), stopped: ids(stopped), node };
+        if self.deltas {
+            self.before = Some(reading);
+        }
+        answer
     }
 }
 

@@ -149,8 +149,7 @@ mod tests {
             Reason::System,
             Reason::Internal,
         ] {
-            let name = code(reason).1.replace('_', "").to_lowercase();
-            assert_eq!(name, format!("{reason:?}").to_lowercase());
+            assert_eq!(code(reason).1, reason.name());
         }
     }
 

@@ -3,16 +3,19 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use nix::sys::resource::{Resource, getrlimit};
-
-use super::hub::{Order, Shared, Target};
-use super::reader::Reader;
-use super::sample::{Sample, Usage};
+use super::group::{Group, Groups};
+use super::read::{Budget, Gone, NodeReader, Reader, Scratch};
+use super::sample::{Moment, NodeSample, Sample, Usage};
+use super::shared::{Order, Readers, Selection, Shared, Work};
+use super::subscription::Reading;
+use super::target::Target;
 
 /// Intervals are multiples of this, so that however many subscribers there are, there are no more passes than this allows.
 const TICK: Duration = Duration::from_millis(100);
+/// Samples of a container that are kept to be written over: one is with readers while the other is made.
+const KEPT: usize = 2;
 
 /// An interval as it is kept: the nearest multiple of [`TICK`], at least one.
 pub(super) fn rounded(interval: Duration) -> Duration {
@@ -40,27 +43,14 @@ impl Clock {
         // An agent that has run for 2^32 intervals has no multiples left to share.
         if due > now { due } else { now + interval }
     }
-
-    /// A sample with the time of now.
-    pub(super) fn sample(target: &Target, usage: Usage) -> Sample {
-        let clock = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-        let nanos = |value: i64| u64::try_from(value).unwrap_or(0);
-        Sample {
-            id: target.id.clone(),
-            name: target.name.clone(),
-            time: SystemTime::now(),
-            monotonic_nanos: nanos(clock.tv_sec) * 1_000_000_000 + nanos(clock.tv_nsec),
-            usage,
-        }
-    }
 }
 
-/// Starts the thread; it ends when nobody subscribes any more.
+/// Starts the thread; it ends when nobody wants anything any more.
 pub(super) fn spawn(shared: Arc<Shared>) -> io::Result<()> {
     let run = move || {
-        let mut sampler = Sampler::new();
-        while let Some(orders) = shared.next_orders() {
-            sampler.serve(&orders);
+        let mut sampler = Sampler::new(&shared);
+        while let Some(work) = shared.next_work() {
+            sampler.work(work);
         }
     };
     std::thread::Builder::new().name("stats".to_owned()).stack_size(256 * 1024).spawn(run).map(drop)
@@ -68,65 +58,190 @@ pub(super) fn spawn(shared: Arc<Shared>) -> io::Result<()> {
 
 /// The readers of one run of the thread, and with them the open files.
 struct Sampler {
-    readers: HashMap<Arc<str>, (Arc<Target>, Reader)>,
-    /// Descriptors that may still be kept.
-    budget: usize,
-    buffer: Vec<u8>,
+    /// By run.
+    entries: HashMap<u64, Entry>,
+    node: NodeEntry,
+    scratch: Scratch,
+    pass: u64,
+}
+
+/// One container.
+struct Entry {
+    reader: Reader,
+    /// The newest last.
+    samples: Vec<Arc<Sample>>,
+    /// In which pass that was read.
+    pass: u64,
+    /// Groups that the pass under way is to read.
+    wanted: Groups,
+}
+
+/// The node.
+struct NodeEntry {
+    reader: NodeReader,
+    newest: Option<Arc<NodeSample>>,
+    pass: u64,
 }
 
 impl Sampler {
-    fn new() -> Self {
-        // Half of what the process may open; the rest is for sockets, shims and logs. Beyond it files are opened for each reading.
-        let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
-        Self { readers: HashMap::new(), budget: usize::try_from(limit / 2).unwrap_or(usize::MAX), buffer: Vec::new() }
+    fn new(shared: &Shared) -> Self {
+        let node = NodeEntry { reader: NodeReader::new(shared.data_dir.clone()), newest: None, pass: 0 };
+        Self { entries: HashMap::new(), node, scratch: Scratch::new(Budget::of_process()), pass: 0 }
+    }
+
+    fn work(&mut self, work: Work) {
+        for target in work.departed {
+            self.close(target.run);
+        }
+        if !work.orders.is_empty() {
+            self.serve(work.orders);
+        }
+        if let Some(wanted) = work.wanted {
+            self.trim(&wanted);
+        }
     }
 
     /// One pass: each container once, however many want it.
-    fn serve(&mut self, orders: &[Order]) {
-        let mut read: HashMap<Arc<str>, Option<Arc<Sample>>> = HashMap::new();
-        for order in orders {
-            let mut samples = Vec::with_capacity(order.targets.len());
-            for target in &order.targets {
-                let sample = read.entry(target.id.clone()).or_insert_with(|| self.read(target));
-                samples.extend(sample.clone());
+    fn serve(&mut self, orders: Vec<Order>) {
+        self.pass += 1;
+        let now = Moment::now().monotonic_nanos;
+        for order in &orders {
+            for target in order.targets.iter() {
+                let entry = self.entries.entry(target.run).or_insert_with(|| Entry::new(Arc::clone(target)));
+                entry.want(order.groups.intersection(Groups::CONTAINER), order.max_age, now);
             }
-            order.slot.put(samples);
         }
-        self.forget(&read);
+        for order in orders {
+            let samples = order.targets.iter().filter_map(|target| self.read(target)).collect();
+            let node = order.groups.has(Group::Node).then(|| self.read_node(order.max_age, now));
+            let reading = Arc::new(Reading::new(samples, node));
+            match order.readers {
+                Readers::Subscribers(slots) => slots.iter().for_each(|slot| slot.put(Arc::clone(&reading))),
+                // Who asked may have gone.
+                Readers::Once(answer) => drop(answer.send(reading)),
+            }
+        }
     }
 
-    fn read(&mut self, target: &Arc<Target>) -> Option<Arc<Sample>> {
-        if self.readers.get(&target.id).is_none_or(|(known, _)| !Arc::ptr_eq(known, target)) {
-            self.close(&target.id);
-            let mut reader = Reader::new(&target.dirs, true);
-            if reader.descriptors() > self.budget {
-                reader = Reader::new(&target.dirs, false);
+    fn read(&mut self, target: &Target) -> Option<Arc<Sample>> {
+        let entry = self.entries.get_mut(&target.run)?;
+        let wanted = entry.wanted;
+        let mut outcome = entry.read(self.pass, &mut self.scratch);
+        if self.scratch.is_exhausted() {
+            // Others need descriptors: those that are kept go, and none is kept from now on.
+            self.entries.values_mut().for_each(|entry| entry.reader.keep_only(Groups::NONE, &mut self.scratch));
+            self.node.reader.close(&mut self.scratch);
+            self.scratch.stop_keeping();
+            let entry = self.entries.get_mut(&target.run)?;
+            (entry.pass, entry.wanted) = (0, wanted);
+            outcome = entry.read(self.pass, &mut self.scratch);
+        }
+        if outcome.is_err() {
+            self.close(target.run);
+        }
+        outcome.ok()
+    }
+
+    fn read_node(&mut self, max_age: Duration, now: u64) -> Arc<NodeSample> {
+        let node = &mut self.node;
+        if let Some(newest) = &node.newest
+            && (node.pass == self.pass || is_younger(newest.at, max_age, now))
+        {
+            return Arc::clone(newest);
+        }
+        let sample = Arc::new(node.reader.read(&mut self.scratch));
+        node.pass = self.pass;
+        node.newest = Some(Arc::clone(&sample));
+        sample
+    }
+
+    /// Closes what no subscriber wants.
+    fn trim(&mut self, wanted: &[(Selection, Groups)]) {
+        let mut of_run: HashMap<u64, Groups> = HashMap::new();
+        for (selection, groups) in wanted {
+            for target in selection.iter() {
+                let all = of_run.entry(target.run).or_default();
+                *all = all.union(*groups);
             }
-            self.budget -= reader.descriptors();
-            self.readers.insert(target.id.clone(), (target.clone(), reader));
         }
-        let (_, reader) = self.readers.get_mut(&target.id)?;
-        if let Ok(usage) = reader.read(&mut self.buffer) {
-            return Some(Arc::new(Clock::sample(target, usage)));
+        let scratch = &mut self.scratch;
+        self.entries.retain(|run, entry| {
+            let groups = of_run.get(run).copied().unwrap_or(Groups::NONE);
+            entry.reader.keep_only(groups, scratch);
+            of_run.contains_key(run)
+        });
+        if !wanted.iter().any(|(_, groups)| groups.has(Group::Node)) {
+            self.node.reader.close(scratch);
+            self.node.newest = None;
         }
-        self.close(&target.id);
+    }
+
+    fn close(&mut self, run: u64) {
+        if let Some(mut entry) = self.entries.remove(&run) {
+            entry.reader.keep_only(Groups::NONE, &mut self.scratch);
+        }
+    }
+}
+
+impl Entry {
+    fn new(target: Arc<Target>) -> Self {
+        Self { reader: Reader::new(target), samples: Vec::with_capacity(KEPT), pass: 0, wanted: Groups::NONE }
+    }
+
+    /// Notes what the pass is to read. What is young enough is not read again.
+    fn want(&mut self, groups: Groups, max_age: Duration, now: u64) {
+        let young = self
+            .samples
+            .last()
+            .is_some_and(|sample| sample.groups.contain(groups) && is_younger(sample.at, max_age, now));
+        if !young {
+            self.wanted = self.wanted.union(groups);
+        }
+    }
+
+    /// The sample of this pass, read if it was not yet, or one that is young enough.
+    fn read(&mut self, pass: u64, scratch: &mut Scratch) -> Result<Arc<Sample>, Gone> {
+        if (self.pass == pass || self.wanted == Groups::NONE)
+            && let Some(newest) = self.samples.last()
+        {
+            return Ok(Arc::clone(newest));
+        }
+        let mut sample = self.free().unwrap_or_else(|| Arc::new(self.empty()));
+        // Nobody else has it: this copies nothing.
+        let place = Arc::make_mut(&mut sample);
+        place.identity = self.reader.target().identity();
+        place.at = Moment::now();
+        place.groups = std::mem::take(&mut self.wanted);
+        self.reader.read(place.groups, &mut place.usage, scratch)?;
+        self.samples.push(Arc::clone(&sample));
+        self.pass = pass;
+        Ok(sample)
+    }
+
+    /// A sample that no reader holds any more.
+    fn free(&mut self) -> Option<Arc<Sample>> {
+        if let Some(at) = self.samples.iter_mut().position(|sample| Arc::get_mut(sample).is_some()) {
+            return Some(self.samples.remove(at));
+        }
+        if self.samples.len() == KEPT {
+            self.samples.remove(0);
+        }
         None
     }
 
-    /// Closes the files of containers that were not read and are registered no more: nobody else holds their target.
-    fn forget(&mut self, read: &HashMap<Arc<str>, Option<Arc<Sample>>>) {
-        let idle = |(id, (target, _)): (&Arc<str>, &(Arc<Target>, Reader))| {
-            (!read.contains_key(id) && Arc::strong_count(target) == 1).then(|| id.clone())
-        };
-        let ids: Vec<Arc<str>> = self.readers.iter().filter_map(idle).collect();
-        for id in ids {
-            self.close(&id);
+    fn empty(&self) -> Sample {
+        let target = self.reader.target();
+        Sample {
+            identity: target.identity(),
+            run: target.run,
+            at: Moment::now(),
+            groups: Groups::NONE,
+            usage: Usage::default(),
         }
     }
+}
 
-    fn close(&mut self, id: &str) {
-        if let Some((_, reader)) = self.readers.remove(id) {
-            self.budget += reader.descriptors();
-        }
-    }
+/// Whether a reading is younger than `max_age`.
+fn is_younger(at: Moment, max_age: Duration, now: u64) -> bool {
+    u128::from(now.saturating_sub(at.monotonic_nanos)) < max_age.as_nanos()
 }

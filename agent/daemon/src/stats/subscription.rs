@@ -1,22 +1,46 @@
-//! The reader's end: a slot that holds the newest frame.
+//! The reader's end: a slot that holds the newest reading.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::hub::Shared;
-use super::sample::Sample;
+use super::sample::{NodeSample, Sample};
+use super::shared::Shared;
 
-/// What a subscriber gets each time.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Frame {
+/// What was read at one time, for all that want the same.
+#[derive(Debug, Default)]
+pub(crate) struct Reading {
     /// One sample per container, by id.
     pub(crate) samples: Vec<Arc<Sample>>,
-    /// Frames that were replaced before this reader took them, since the one before.
-    pub(crate) missed: u64,
+    /// The node, if wanted.
+    pub(crate) node: Option<Arc<NodeSample>>,
 }
 
-/// Where the sampler puts frames and the reader takes them.
+impl Reading {
+    pub(super) fn new(samples: Vec<Arc<Sample>>, node: Option<Arc<NodeSample>>) -> Self {
+        Self { samples, node }
+    }
+
+    /// The sample of a run of a container.
+    pub(crate) fn of_run(&self, id: &str, run: u64) -> Option<&Arc<Sample>> {
+        let at = self.samples.binary_search_by(|sample| (*sample.identity.id).cmp(id)).ok()?;
+        Some(&self.samples[at]).filter(|sample| sample.run == run)
+    }
+}
+
+/// What a subscriber gets each time.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    pub(crate) reading: Arc<Reading>,
+    /// Frames that were replaced before this reader took them, since the one before.
+    pub(crate) missed: u64,
+    /// Ids of containers that were not in the frame before, or have been started anew since; none in the first one.
+    pub(crate) started: Vec<Arc<str>>,
+    /// Ids of containers that were in the frame before only, or have been started anew since.
+    pub(crate) stopped: Vec<Arc<str>>,
+}
+
+/// Where the sampler puts readings and the reader takes them.
 #[derive(Debug, Default)]
 pub(super) struct Slot {
     state: Mutex<SlotState>,
@@ -25,21 +49,24 @@ pub(super) struct Slot {
 
 #[derive(Debug, Default)]
 struct SlotState {
-    newest: Option<Frame>,
+    newest: Option<Arc<Reading>>,
+    missed: u64,
     closed: bool,
 }
 
 impl Slot {
-    /// Puts a frame; one that was not taken yet is lost and counted.
-    pub(super) fn put(&self, samples: Vec<Arc<Sample>>) {
+    /// Puts a reading; one that was not taken yet is lost and counted.
+    pub(super) fn put(&self, reading: Arc<Reading>) {
         let mut state = self.lock();
-        let missed = state.newest.as_ref().map_or(0, |unread| unread.missed.saturating_add(1));
-        state.newest = Some(Frame { samples, missed });
+        let unread = state.newest.replace(reading);
+        state.missed += u64::from(unread.is_some());
         drop(state);
         self.changed.notify_one();
+        // Perhaps the last of it: not while the lock is held.
+        drop(unread);
     }
 
-    /// Ends the stream after the frame that is in it.
+    /// Ends the stream after the reading that is in it.
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_one();
@@ -57,11 +84,13 @@ pub(crate) struct Subscription {
     id: u64,
     slot: Arc<Slot>,
     hub: Arc<Shared>,
+    /// Runs and ids of the frame before.
+    before: Option<Vec<(u64, Arc<str>)>>,
 }
 
 impl Subscription {
     pub(super) fn new(id: u64, slot: Arc<Slot>, hub: Arc<Shared>) -> Self {
-        Self { id, slot, hub }
+        Self { id, slot, hub, before: None }
     }
 
     /// The newest frame that was not taken yet, waiting for one if there is none. `None`: the hub is closed. Safe to cancel.
@@ -69,8 +98,10 @@ impl Subscription {
         loop {
             {
                 let mut state = self.slot.lock();
-                if let Some(frame) = state.newest.take() {
-                    return Some(frame);
+                if let Some(reading) = state.newest.take() {
+                    let missed = std::mem::take(&mut state.missed);
+                    drop(state);
+                    return Some(self.frame(reading, missed));
                 }
                 if state.closed {
                     return None;
@@ -78,6 +109,27 @@ impl Subscription {
             }
             self.slot.changed.notified().await;
         }
+    }
+
+    fn frame(&mut self, reading: Arc<Reading>, missed: u64) -> Frame {
+        let mut frame = Frame { reading, missed, started: Vec::new(), stopped: Vec::new() };
+        let samples = &frame.reading.samples;
+        if let Some(before) = &self.before {
+            let same = before.len() == samples.len()
+                && before.iter().zip(samples).all(|((run, _), sample)| *run == sample.run);
+            if same {
+                return frame;
+            }
+            let known = |id: &str, run| {
+                before.binary_search_by(|(_, other)| (**other).cmp(id)).is_ok_and(|at| before[at].0 == run)
+            };
+            let new = samples.iter().filter(|sample| !known(&sample.identity.id, sample.run));
+            frame.started = new.map(|sample| Arc::clone(&sample.identity.id)).collect();
+            let gone = before.iter().filter(|(run, id)| frame.reading.of_run(id, *run).is_none());
+            frame.stopped = gone.map(|(_, id)| Arc::clone(id)).collect();
+        }
+        self.before = Some(samples.iter().map(|sample| (sample.run, Arc::clone(&sample.identity.id))).collect());
+        frame
     }
 }
 

@@ -59,14 +59,20 @@ impl Segment {
     }
 }
 
+/// The two files beside the database.
+pub(super) fn paths(database: &Path) -> [PathBuf; 2] {
+    [".journal-a", ".journal-b"].map(|suffix| {
+        let mut path = database.as_os_str().to_owned();
+        path.push(suffix);
+        path.into()
+    })
+}
+
 impl Journal {
     /// Opens the files beside the database and returns the records after number `applied`.
     pub(super) fn open(database: &Path, applied: u64) -> Result<(Self, Vec<Record>)> {
         let mut records = Vec::new();
-        let mut open = |suffix: &str| -> Result<Segment> {
-            let mut path = database.as_os_str().to_owned();
-            path.push(suffix);
-            let path = PathBuf::from(path);
+        let mut open = |path: PathBuf| -> Result<Segment> {
             let failed = |error| Error::io(format!("opening the journal {}", path.display()), &error);
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(true).truncate(false).mode(0o600);
@@ -76,7 +82,8 @@ impl Journal {
             records.extend(decode_all(&bytes));
             Ok(Segment { file, path })
         };
-        let files = [open(".journal-a")?, open(".journal-b")?];
+        let [a, b] = paths(database);
+        let files = [open(a)?, open(b)?];
         records.retain(|record| record.number > applied);
         records.sort_by_key(|record| record.number);
         let mut next = applied;

@@ -23,7 +23,8 @@ mod journal;
 mod reserve;
 mod writer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -32,7 +33,7 @@ use crate::error::{Error, Reason, Result};
 use database::Database;
 use journal::Journal;
 use reserve::Reserve;
-use writer::{Message, Overlay, Request};
+use writer::{Message, Overlay, Place, Request};
 
 /// Most bytes of one value; far above any record, so that a defect shows as an error and not as a full disk.
 const VALUE_MAX: usize = 16 << 20;
@@ -52,6 +53,9 @@ struct Shared {
     writer: Option<JoinHandle<()>>,
     database: Arc<Database>,
     overlay: Arc<Mutex<Overlay>>,
+    /// Commits that the journal does not have yet.
+    waiting: Arc<AtomicUsize>,
+    path: PathBuf,
 }
 
 /// A table of the database.
@@ -98,7 +102,9 @@ impl Store {
         let (queue, inbox) = mpsc::channel();
         let reserve = Arc::new(Reserve::open(path));
         let writer = writer::spawn(journal, last, &database, &overlay, &reserve, queue.clone(), inbox)?;
-        Ok(Self { shared: Arc::new(Shared { queue: Some(queue), writer: Some(writer), database, overlay }) })
+        let (waiting, path) = (Arc::default(), path.to_owned());
+        let (queue, writer) = (Some(queue), Some(writer));
+        Ok(Self { shared: Arc::new(Shared { queue, writer, database, overlay, waiting, path }) })
     }
 
     /// Applies `writes` together; returns when SIGKILL of the agent can no longer undo them.
@@ -147,6 +153,18 @@ impl Store {
         self.send(writes, false, Box::new(answer)).unwrap_or_else(log);
     }
 
+    /// Commits that wait for the journal.
+    pub(crate) fn commits_waiting(&self) -> usize {
+        self.shared.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the database and its journals. Asks the disk for their lengths.
+    pub(crate) fn bytes(&self) -> u64 {
+        let journals = journal::paths(&self.shared.path);
+        let files = journals.iter().chain([&self.shared.path]);
+        files.filter_map(|path| std::fs::metadata(path).ok()).map(|file| file.len()).sum()
+    }
+
     fn send(&self, writes: Vec<Write>, durable: bool, answer: writer::Answer) -> Result<()> {
         for write in &writes {
             let (key, value) = match write {
@@ -159,7 +177,8 @@ impl Store {
             }
         }
         let queue = self.shared.queue.as_ref().ok_or_else(stopped)?;
-        queue.send(Message::Commit(Request { writes, durable, answer })).map_err(|_| stopped())
+        let place = Place::take(&self.shared.waiting);
+        queue.send(Message::Commit(Request { writes, durable, answer, _place: place })).map_err(|_| stopped())
     }
 }
 

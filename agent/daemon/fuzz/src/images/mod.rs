@@ -26,4 +26,6 @@ mod tar;
 mod tree;
 #[path = "../../../src/images/verity.rs"]
 mod verity;
+#[path = "../../../src/images/well_formed.rs"]
+mod well_formed;
 pub mod targets;

@@ -12,6 +12,7 @@
 //! The last, partial block of a file stands beside its inode where that fits; until the metadata is written, tails wait
 //! in an unnamed scratch file, so that memory is bounded by the number of entries and not by their size.
 
+mod behind;
 mod directory;
 mod metadata;
 mod output;

@@ -3,8 +3,10 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 
 use super::BLOCK;
+use super::behind::SyncBehind;
 use crate::error::{Error, Reason, Result};
 use crate::images::limits::read_error;
 use crate::images::verity::Hasher;
@@ -14,7 +16,8 @@ const BUFFER: usize = 256 << 10;
 
 #[derive(Debug)]
 pub(super) struct Output {
-    file: File,
+    file: Arc<File>,
+    synced: SyncBehind,
     buffer: Vec<u8>,
     /// Offset of the buffer's start in the file, at a block.
     start: u64,
@@ -24,7 +27,9 @@ pub(super) struct Output {
 impl Output {
     /// Leaves block 0 free.
     pub(super) fn new(file: File) -> Self {
-        Self { file, buffer: Vec::with_capacity(BUFFER), start: BLOCK as u64, hasher: Hasher::new() }
+        let file = Arc::new(file);
+        let synced = SyncBehind::new(Arc::clone(&file));
+        Self { file, synced, buffer: Vec::with_capacity(BUFFER), start: BLOCK as u64, hasher: Hasher::new() }
     }
 
     fn position(&self) -> u64 {
@@ -88,6 +93,7 @@ impl Output {
         }
         self.write_at(&self.buffer[run.clone()], self.start + run.start as u64)?;
         self.start += self.buffer.len() as u64;
+        self.synced.written(self.buffer.len())?;
         self.buffer.clear();
         Ok(())
     }
@@ -101,8 +107,8 @@ impl Output {
         self.align()?;
         self.flush()?;
         self.write_at(superblock, 0)?;
-        let safe = self.file.set_len(self.start).and_then(|()| self.file.sync_all());
-        safe.map_err(|error| Error::io("syncing a layer", &error))?;
+        let length = self.file.set_len(self.start);
+        length.and_then(|()| self.synced.finish()).map_err(|error| Error::io("syncing a layer", &error))?;
         Ok((self.start, self.hasher.finish(superblock, self.start)))
     }
 }

@@ -216,16 +216,22 @@ async fn try_fetch(
         }
         fetched
     };
-    let (line, found, made) = tokio::join!(fetching, digesting, converting);
-    let line = line.map_err(|error| (error, 0))?;
-    let failed = |error| (error, line);
-    let found = found.map_err(failed)?;
-    if found != wanted.digest {
-        return Err(failed(session.damaged(line, "the blob", &wanted.digest, &found)));
-    }
-    let made = made.map_err(failed)?;
-    let finishing = part.clone();
-    let path = blocking(move || finishing.finish()).await.map_err(failed)?;
+    // The blob is made safe while the rest of its layer is being written.
+    let keeping = async {
+        let (line, found) = tokio::join!(fetching, digesting);
+        let line = line.map_err(|error| (error, 0))?;
+        let failed = |error| (error, line);
+        let found = found.map_err(failed)?;
+        if found != wanted.digest {
+            return Err(failed(session.damaged(line, "the blob", &wanted.digest, &found)));
+        }
+        let finishing = part.clone();
+        let path = blocking(move || finishing.finish()).await.map_err(failed)?;
+        Ok((line, path))
+    };
+    let (kept, made) = tokio::join!(keeping, converting);
+    let (line, path) = kept?;
+    let made = made.map_err(|error| (error, line))?;
     Ok(Landed::new(wanted.clone(), Some(path), made))
 }
 

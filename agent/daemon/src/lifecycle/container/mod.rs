@@ -73,6 +73,11 @@ impl Handle {
         self.view.clone()
     }
 
+    /// Requests that wait for the container's turn.
+    pub(crate) fn waiting(&self) -> usize {
+        self.requests.max_capacity() - self.requests.capacity()
+    }
+
     /// Asks and waits for the answer.
     pub(crate) async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T> {
         let (sender, receiver) = oneshot::channel();

@@ -44,13 +44,16 @@ impl Container {
         require(&self.record.name, self.record.state, &[State::Created, State::Exited], "start")?;
         self.disturb();
         self.become_state(State::Starting);
+        let begun = Instant::now();
         match self.try_start(attachment).await {
             Ok(started) => {
+                self.context.metrics.starts.succeeded(begun.elapsed(), &started.steps);
                 self.started(started);
                 self.shim()
             }
             Err(error) => {
                 tracing::info!(container = %self.record.id, %error, "cannot start");
+                self.context.metrics.starts.failed(&error);
                 self.finish(Exit::of_failed_start(&error)).await;
                 Err(error)
             }
@@ -63,12 +66,7 @@ impl Container {
         self.record.exit = None;
         self.record.boot_id.clone_from(&self.context.host.boot_id);
         self.start_steps = started.steps.into();
-        self.context.stats.register(
-            &self.record.id,
-            &self.record.name,
-            self.record.config.labels.clone(),
-            started.run.cgroup.stat_dirs(),
-        );
+        self.context.register_stats(&self.record, &started.run.cgroup);
         self.run = Some(started.run);
         self.layers = Some(started.image);
         self.become_state(State::Running);

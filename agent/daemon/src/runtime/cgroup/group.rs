@@ -24,7 +24,7 @@ pub(crate) struct ContainerCgroup {
 /// Directories in which the use of a container can be read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct StatDirs {
-    /// `cpu.stat` of version 2, which is there without the cpu controller too.
+    /// Version 2: `cpu.stat`, processes and pressure, which are there without controllers too.
     pub(crate) unified: Option<PathBuf>,
     /// Version 1: throttling.
     pub(crate) cpu_v1: Option<PathBuf>,
@@ -36,6 +36,8 @@ pub(crate) struct StatDirs {
     pub(crate) pids: Option<(PathBuf, Version)>,
     /// Input and output.
     pub(crate) io: Option<(PathBuf, Version)>,
+    /// Huge pages.
+    pub(crate) hugetlb: Option<(PathBuf, Version)>,
 }
 
 impl Place for ContainerCgroup {
@@ -95,6 +97,7 @@ impl ContainerCgroup {
             memory: self.place(Controller::Memory),
             pids: self.place(Controller::Pids),
             io: self.place(Controller::Io),
+            hugetlb: self.place(Controller::Hugetlb),
         }
     }
 

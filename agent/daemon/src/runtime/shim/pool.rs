@@ -84,6 +84,16 @@ impl ShimPool {
         });
     }
 
+    /// How many shims wait for a container.
+    pub(crate) fn waiting(&self) -> usize {
+        self.warm().len()
+    }
+
+    /// How many are to wait.
+    pub(crate) fn wanted(&self) -> usize {
+        self.inner.size
+    }
+
     fn warm(&self) -> std::sync::MutexGuard<'_, Vec<WarmShim>> {
         self.inner.warm.lock().unwrap_or_else(PoisonError::into_inner)
     }

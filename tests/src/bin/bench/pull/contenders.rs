@@ -16,7 +16,7 @@ use crate::client::Client;
 use crate::disk::run;
 
 /// What one pull costs, seconds.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Cost {
     pub(crate) wall: f64,
     /// User and system time.
