@@ -4,6 +4,8 @@
 mod cli;
 mod client;
 mod command;
+mod completion;
+mod context;
 mod error;
 mod output;
 mod registry;
@@ -15,6 +17,12 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
+    if let Some(answered) = completion::answer() {
+        return match answered {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => error.report(1),
+        };
+    }
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return cli::usage(&error),

@@ -7,6 +7,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use super::container::UntilFlag;
 use super::registry::PullPolicy;
 use super::resources::ResourceFlags;
+use crate::completion;
 
 // `run`.
 #[derive(Debug, Args)]
@@ -142,7 +143,7 @@ pub(crate) struct CreateFlags {
     pub(crate) resources: ResourceFlags,
 
     /// Image, then the program and its arguments
-    #[arg(required = true, trailing_var_arg = true, value_names = ["IMAGE", "ARG"], help_heading = "Arguments")]
+    #[arg(required = true, trailing_var_arg = true, value_names = ["IMAGE", "ARG"], add = completion::images(), help_heading = "Arguments")]
     pub(crate) command: Vec<String>,
 }
 

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::registry::{PullFlags, PushFlags};
 use super::{ListOutputFlag, OutputFlag};
+use crate::completion;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImageCommand {
@@ -129,7 +130,7 @@ pub(crate) struct ImageInspectFlags {
     #[command(flatten)]
     pub(crate) output: OutputFlag,
     /// References, digests or prefixes of digests
-    #[arg(required = true, value_name = "IMAGE")]
+    #[arg(required = true, value_name = "IMAGE", add = completion::images())]
     pub(crate) images: Vec<String>,
 }
 
@@ -137,7 +138,7 @@ pub(crate) struct ImageInspectFlags {
 #[derive(Debug, Args)]
 pub(crate) struct ImageRemoveFlags {
     /// References, digests or prefixes of digests
-    #[arg(required = true, value_name = "IMAGE")]
+    #[arg(required = true, value_name = "IMAGE", add = completion::images())]
     pub(crate) images: Vec<String>,
     /// Only show what would be done
     #[arg(long)]
@@ -151,6 +152,7 @@ pub(crate) struct ImageRemoveFlags {
 #[derive(Debug, Args)]
 pub(crate) struct TagFlags {
     /// Reference, digest or prefix of a digest
+    #[arg(add = completion::images())]
     pub(crate) image: String,
     /// The new name, a reference without digest
     pub(crate) name: String,
@@ -186,7 +188,7 @@ pub(crate) struct SaveFlags {
     #[arg(long, value_enum, default_value = "oci")]
     pub(crate) format: SaveFormat,
     /// References, digests or prefixes of digests
-    #[arg(required = true, value_name = "IMAGE")]
+    #[arg(required = true, value_name = "IMAGE", add = completion::images())]
     pub(crate) images: Vec<String>,
 }
 
@@ -199,6 +201,7 @@ pub(crate) struct HistoryFlags {
     #[command(flatten)]
     pub(crate) output: ListOutputFlag,
     /// Reference, digest or prefix of a digest
+    #[arg(add = completion::images())]
     pub(crate) image: String,
 }
 
@@ -230,6 +233,6 @@ pub(crate) struct VerifyFlags {
     #[command(flatten)]
     pub(crate) output: OutputFlag,
     /// References, digests or prefixes of digests; the default is all images
-    #[arg(value_name = "IMAGE")]
+    #[arg(value_name = "IMAGE", add = completion::images())]
     pub(crate) images: Vec<String>,
 }

@@ -1,7 +1,9 @@
 //! Flags and verbs, as Docker has them where Docker has them.
 
 mod container;
+mod context;
 mod create;
+mod help;
 mod image;
 mod observe;
 mod registry;
@@ -12,11 +14,15 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::completion;
+
 pub(crate) use container::{AttachFlags, ExecFlags, KillFlags, RemoveFlags, StartFlags, StopFlags, Targets, WaitFlags};
 pub(crate) use container::{CommitFlags, Condition, DiffFlags, UpdateFlags};
+pub(crate) use context::{ContextCommand, ContextFlags, ContextInspectFlags, ContextListFlags, ContextRemoveFlags};
 pub(crate) use create::{
     Alone, CreateFlags, FilesystemFlags, ImageFlags, NamespaceFlags, RunFlags, SecurityFlags, StreamName,
 };
+pub(crate) use help::{CompletionFlags, ExplainFlags, ManFlags};
 pub(crate) use image::{
     FormatFlag, HistoryFlags, ImageCommand, ImageConfigFlags, ImageInspectFlags, ImageListFlags, ImageRemoveFlags,
     ImportFlags, LoadFlags, PruneFlags, SaveFlags, SaveFormat, TagFlags, VerifyFlags,
@@ -58,20 +64,23 @@ pub(crate) enum ColorWhen {
 }
 
 /// Which agent, and who asks.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct Connection {
-    /// Where the agent listens: unix://PATH or tcp://HOST:PORT (with mutual TLS)
-    #[arg(short = 'H', long, global = true, env = "HULL_HOST", default_value = "unix:///run/hull/hull.sock")]
-    pub(crate) host: String,
-    /// Certificate authority that the agent's certificate must come from (PEM)
-    #[arg(long, global = true, env = "HULL_TLS_CA", value_name = "FILE")]
+    /// Where the agent listens: unix://PATH or tcp://HOST:PORT (with mutual TLS) [env: HULL_HOST] [default: unix:///run/hull/hull.sock]
+    #[arg(short = 'H', long, global = true)]
+    pub(crate) host: Option<String>,
+    /// Agent whose address was kept under this name, see `hullctl context` [env: HULL_CONTEXT]
+    #[arg(long, global = true, value_name = "NAME", add = completion::contexts())]
+    pub(crate) context: Option<String>,
+    /// Certificate authority that the agent's certificate must come from (PEM) [env: HULL_TLS_CA]
+    #[arg(long, global = true, value_name = "FILE")]
     pub(crate) tls_ca: Option<PathBuf>,
-    /// Own certificate (PEM)
-    #[arg(long, global = true, env = "HULL_TLS_CERT", value_name = "FILE")]
+    /// Own certificate (PEM) [env: HULL_TLS_CERT]
+    #[arg(long, global = true, value_name = "FILE")]
     pub(crate) tls_cert: Option<PathBuf>,
-    /// Key of the own certificate (PEM)
-    #[arg(long, global = true, env = "HULL_TLS_KEY", value_name = "FILE")]
+    /// Key of the own certificate (PEM) [env: HULL_TLS_KEY]
+    #[arg(long, global = true, value_name = "FILE")]
     pub(crate) tls_key: Option<PathBuf>,
 }
 
@@ -146,13 +155,17 @@ pub(crate) enum Command {
     Df(DiskFlags),
     /// Show the node and its agent
     Info(InfoFlags),
+    /// Keep the addresses of several agents, and choose among them
+    #[command(subcommand)]
+    Context(ContextCommand),
     /// Show versions
     Version(VersionFlags),
+    /// Explain the reason of an error
+    Explain(ExplainFlags),
     /// Print a completion script for a shell
-    Completion {
-        /// Which shell
-        shell: clap_complete::Shell,
-    },
+    Completion(CompletionFlags),
+    /// Print a manual page
+    Man(ManFlags),
 }
 
 impl Command {
@@ -229,7 +242,10 @@ fn verb(args: impl Iterator<Item = String>) -> Option<String> {
     for arg in args {
         if value_follows {
             value_follows = false;
-        } else if matches!(arg.as_str(), "-H" | "--host" | "--color" | "--tls-ca" | "--tls-cert" | "--tls-key") {
+        } else if matches!(
+            arg.as_str(),
+            "-H" | "--host" | "--context" | "--color" | "--tls-ca" | "--tls-cert" | "--tls-key"
+        ) {
             value_follows = true;
         } else if !arg.starts_with('-') {
             return Some(arg);

@@ -3,6 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use super::{ListOutputFlag, OutputFlag};
+use crate::completion;
 
 // `ps`.
 #[derive(Debug, Args)]
@@ -53,7 +54,7 @@ pub(crate) struct InspectFlags {
     #[command(flatten)]
     pub(crate) output: OutputFlag,
     /// Ids, prefixes of ids, names, or references of images
-    #[arg(required = true, value_name = "NAME")]
+    #[arg(required = true, value_name = "NAME", add = completion::containers())]
     pub(crate) names: Vec<String>,
 }
 
@@ -82,6 +83,7 @@ pub(crate) struct LogsFlags {
     #[arg(long)]
     pub(crate) stderr: bool,
     /// Id, prefix of an id, or name
+    #[arg(add = completion::containers())]
     pub(crate) container: String,
 }
 
@@ -100,7 +102,7 @@ pub(crate) struct StatsFlags {
     #[command(flatten)]
     pub(crate) output: ListOutputFlag,
     /// Ids, prefixes of ids, or names; the default is all that run
-    #[arg(value_name = "CONTAINER")]
+    #[arg(value_name = "CONTAINER", add = completion::containers())]
     pub(crate) containers: Vec<String>,
 }
 

@@ -3,6 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use super::OutputFlag;
+use crate::completion;
 
 // `pull`.
 #[derive(Debug, Args)]
@@ -16,6 +17,7 @@ pub(crate) struct PullFlags {
     #[command(flatten)]
     pub(crate) output: OutputFlag,
     /// Reference; a digest pins
+    #[arg(add = completion::images())]
     pub(crate) image: String,
 }
 
@@ -26,6 +28,7 @@ pub(crate) struct PushFlags {
     #[arg(short, long)]
     pub(crate) quiet: bool,
     /// Reference, digest or prefix of a digest
+    #[arg(add = completion::images())]
     pub(crate) image: String,
     /// Where to; the default is the image's name
     pub(crate) destination: Option<String>,

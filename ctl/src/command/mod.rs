@@ -2,8 +2,10 @@
 
 mod attach;
 mod commit;
+mod context;
 mod disk;
 mod exec;
+mod explain;
 mod filter;
 mod image;
 mod import;
@@ -67,8 +69,11 @@ pub(crate) async fn run(cli: Cli) -> Result<u8> {
         Command::Diff(flags) => commit::diff(connect.await?, flags).await,
         Command::Df(flags) => disk::usage(connect, flags).await,
         Command::Info(flags) => node::info(connect, flags).await,
+        Command::Context(command) => context::run(&cli.connection, command),
         Command::Version(flags) => node::version(connect, flags).await,
-        Command::Completion { shell } => node::completion(shell),
+        Command::Explain(flags) => explain::explain(&flags),
+        Command::Completion(flags) => explain::completion(flags.shell),
+        Command::Man(flags) => explain::man(&flags),
     }
 }
 

@@ -1,15 +1,13 @@
-//! `info`, `version` and `completion`.
+//! `info` and `version`.
 
 use std::io::Write as _;
 
-use clap::CommandFactory as _;
-use clap_complete::{Shell, generate};
 use hull_proto::v1::{CgroupMode, Feature, GetInfoRequest, GetInfoResponse};
 use jiff::Timestamp;
 
-use crate::cli::{Cli, InfoFlags, VersionFlags};
+use crate::cli::{InfoFlags, VersionFlags};
 use crate::client::Client;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::output::docker::{node_details, version_details};
 use crate::output::{self, ClientVersion, NodeView, Shape, Versions, ago, bytes, moment};
 
@@ -95,13 +93,4 @@ fn print_versions(versions: &Versions) -> Result<()> {
         writeln!(out, "hulld   {version} ({api}), Linux {kernel}, {}", agent.architecture)?;
     }
     Ok(out.flush()?)
-}
-
-/// Prints a completion script.
-pub(crate) fn completion(shell: Shell) -> Result<u8> {
-    let mut script = Vec::new();
-    generate(shell, &mut Cli::command(), "hullctl", &mut script);
-    let script = String::from_utf8(script).map_err(|_| Error::new("the completion script is not UTF-8"))?;
-    output::line(script.trim_end())?;
-    Ok(0)
 }

@@ -2,6 +2,7 @@
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, reason = "a test")]
 
 mod agent;
+mod contexts;
 mod forms;
 mod images;
 

@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 pub(crate) use container::{CONTAINER, ContainerRow, network_name};
 pub(crate) use image::{HISTORY, IMAGE, MISSING, familiar, history_row, image_details, image_rows, repository_and_tag};
 pub(crate) use inspect::container_details;
-pub(crate) use node::{DISK, disk_rows, node_details, version_details};
+pub(crate) use node::{CONTEXT, DISK, disk_rows, node_details, version_details};
 
 /// A point in time as Docker's lists have it: local, "2026-01-02 15:04:05 +0100 CET".
 fn local(time: Option<Timestamp>) -> String {

@@ -16,6 +16,15 @@ pub(crate) const DISK: Fields = &[
     ("Reclaimable", "RECLAIMABLE"),
 ];
 
+/// Fields of a row of `context ls`.
+pub(crate) const CONTEXT: Fields = &[
+    ("Name", "NAME"),
+    ("Current", "CURRENT"),
+    ("Description", "DESCRIPTION"),
+    ("DockerEndpoint", "DOCKER ENDPOINT"),
+    ("Error", "ERROR"),
+];
+
 /// A row for each kind of thing on the disk.
 pub(crate) fn disk_rows(usage: &GetDiskUsageResponse) -> impl Iterator<Item = Value> {
     let kinds = [
