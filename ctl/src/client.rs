@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hull_proto::v1::container_service_client::ContainerServiceClient;
+use hull_proto::v1::event_service_client::EventServiceClient;
 use hull_proto::v1::image_service_client::ImageServiceClient;
 use hull_proto::v1::node_service_client::NodeServiceClient;
 use hull_proto::v1::stats_service_client::StatsServiceClient;
@@ -75,6 +76,11 @@ impl Client {
     /// The ContainerService.
     pub(crate) fn containers(&self) -> ContainerServiceClient<Channel> {
         ContainerServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
+    }
+
+    /// The EventService.
+    pub(crate) fn events(&self) -> EventServiceClient<Channel> {
+        EventServiceClient::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
     }
 
     /// The ImageService.

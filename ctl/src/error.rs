@@ -69,6 +69,11 @@ impl Error {
         matches!(self, Self::Failed { status: Some(Code::NotFound), .. })
     }
 
+    /// Whether the container has nothing by that path.
+    pub(crate) fn is_path_not_found(&self) -> bool {
+        matches!(self, Self::Failed { reason, .. } if reason == "PATH_NOT_FOUND")
+    }
+
     /// Whether the agent has no such image.
     pub(crate) fn is_image_not_found(&self) -> bool {
         matches!(self, Self::Failed { reason, .. } if reason == "IMAGE_NOT_FOUND")

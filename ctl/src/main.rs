@@ -6,6 +6,7 @@ mod client;
 mod command;
 mod completion;
 mod context;
+mod copy;
 mod error;
 mod output;
 mod registry;

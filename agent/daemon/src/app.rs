@@ -12,6 +12,7 @@ use hull_proto::v1;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,9 +23,10 @@ use tower::util::MapFutureLayer;
 
 use crate::config::Config;
 use crate::error::{Error, Reason, Result, causes};
+use crate::events::{Events, What};
 use crate::exposition::{Endpoint, Exposition, Sources};
 use crate::images::{Images, LayerMounts};
-use crate::lifecycle::{Containers, Context, Host, SeccompCache, UsernsRanges, WritableLayers};
+use crate::lifecycle::{COPIES_MAX, Containers, Context, Host, SeccompCache, UsernsRanges, WritableLayers};
 use crate::metrics::Metrics;
 use crate::runtime::cgroup::CgroupManager;
 use crate::runtime::dirs::Dirs;
@@ -33,7 +35,7 @@ use crate::runtime::shim::{ShimBinary, ShimPool};
 use crate::service::listen::{self, Listener};
 use crate::service::{CallsLayer, DeadlineLayer, Edge, NodeInfo};
 use crate::stats::StatsHub;
-use crate::store::Store;
+use crate::store::{Commit, Store};
 
 /// Time that calls under way have once the agent is asked to end.
 const GRACE: Duration = Duration::from_secs(10);
@@ -69,10 +71,14 @@ pub(crate) async fn run(config: Config) -> Result<()> {
     let node = Arc::new(node(&config, &context)?);
     let containers = Containers::new(Arc::clone(&context));
     containers.restore().await?;
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let events = vec![What::AgentStarted { version }.encode_now()?];
+    context.store.commit_later(Commit { writes: Vec::new(), events });
     context.shims.refill();
     let edge = Edge {
         containers: containers.clone(),
         images: context.images.clone(),
+        events: Events::new(context.store.clone()),
         stats: context.stats.clone(),
         node,
         shutdown: shutdown.clone(),
@@ -122,8 +128,10 @@ fn context(config: &Config) -> Result<Context> {
         stats: StatsHub::new(config.data_dir.clone()),
         metrics: Metrics::default(),
         shims: ShimPool::new(binary, usize::try_from(config.warm_shims).unwrap_or(usize::MAX)),
+        copies: Arc::new(Semaphore::new(COPIES_MAX)),
         userns: UsernsRanges::new(config.userns.base, config.userns.count),
         seccomp: SeccompCache::default(),
+        logs: config.logs,
         host: Host::read()?,
         store,
         images,
@@ -188,7 +196,9 @@ fn exposition(config: &Config, context: &Context, containers: &Containers) -> Ex
         images: context.images.clone(),
         store: context.store.clone(),
         shims: context.shims.clone(),
+        stats: context.stats.clone(),
         data_dir: config.data_dir.clone(),
+        labels: config.metrics.as_ref().map(|metrics| metrics.labels.clone()).unwrap_or_default(),
     })
 }
 
@@ -250,10 +260,11 @@ async fn routes(edge: &Edge) -> Result<(tonic_health::server::HealthReporter, Ro
 }
 
 /// Names under which health is told; the empty one is the server as a whole.
-const SERVICES: [&str; 5] = [
+const SERVICES: [&str; 6] = [
     "",
     v1::container_service_server::SERVICE_NAME,
     v1::image_service_server::SERVICE_NAME,
+    v1::event_service_server::SERVICE_NAME,
     v1::stats_service_server::SERVICE_NAME,
     v1::node_service_server::SERVICE_NAME,
 ];

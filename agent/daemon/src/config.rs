@@ -1,5 +1,6 @@
 //! File and flags -> checked configuration. Reading it changes nothing on the node.
 
+mod logs;
 mod metrics;
 
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 use crate::images::RegistryConfig;
+use crate::lifecycle::config::LogLimits;
 pub(crate) use metrics::MetricsConfig;
 
 /// Read if it exists and no other is named.
@@ -94,6 +96,12 @@ struct Settings {
     /// Shims that are started before a container needs them [default: 2]
     #[arg(long, value_name = "N")]
     warm_shims: Option<u32>,
+    /// Most bytes of one file of a container's log that does not have its own limit, such as 16m [default: 16m]
+    #[arg(long, value_name = "SIZE")]
+    container_log_max_size: Option<String>,
+    /// Most files of such a log [default: 5]
+    #[arg(long, value_name = "N")]
+    container_log_max_files: Option<u32>,
     /// What to log: a level (error, warn, info, debug, trace) or directives such as "info,hulld=debug" [default: info]
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
@@ -165,6 +173,8 @@ pub(crate) struct Config {
     pub(crate) userns: UsernsRanges,
     pub(crate) registries: RegistryConfig,
     pub(crate) warm_shims: u32,
+    /// Limits of containers' logs.
+    pub(crate) logs: LogLimits,
     pub(crate) log_level: String,
     pub(crate) log_format: LogFormat,
     /// `None`: metrics are told to nobody.
@@ -219,6 +229,8 @@ impl Settings {
             registry_auth_file: self.registry_auth_file.or(under.registry_auth_file),
             registry_stall_timeout: self.registry_stall_timeout.or(under.registry_stall_timeout),
             warm_shims: self.warm_shims.or(under.warm_shims),
+            container_log_max_size: self.container_log_max_size.or(under.container_log_max_size),
+            container_log_max_files: self.container_log_max_files.or(under.container_log_max_files),
             log_level: self.log_level.or(under.log_level),
             log_format: self.log_format.or(under.log_format),
             metrics_listen: self.metrics_listen.or(under.metrics_listen),
@@ -265,6 +277,7 @@ fn check(settings: Settings) -> Result<Config> {
             shims if shims <= MAX_WARM_SHIMS => shims,
             _ => return Err(Error::invalid("warm-shims", format!("must be between 0 and {MAX_WARM_SHIMS}"))),
         },
+        logs: logs::check(settings.container_log_max_size.as_deref(), settings.container_log_max_files)?,
         log_level: log_level(settings.log_level)?,
         log_format: match settings.log_format.as_deref() {
             None | Some("text") => LogFormat::Text,

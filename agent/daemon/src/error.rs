@@ -29,6 +29,10 @@ pub enum Reason {
     ImageInUse,
     /// A file of an image on this node is damaged or missing.
     ImageDamaged,
+    /// There is nothing by that path in the container.
+    PathNotFound,
+    /// The path is on a file system that is mounted read-only in the container.
+    ReadOnlyPath,
     /// The archive is damaged, hostile or of an unknown kind.
     InvalidArchive,
     /// The configuration of a registry on this node is wrong.
@@ -43,6 +47,8 @@ pub enum Reason {
     RegistryError,
     /// What the registry sent is not what its digest says.
     BlobDamaged,
+    /// Events that were asked for are kept no longer.
+    EventsLost,
     /// A bound of the agent was reached.
     LimitExceeded,
     /// The store's file system is full.

@@ -5,6 +5,7 @@ mod app;
 mod blocking;
 mod config;
 mod error;
+mod events;
 mod exposition;
 mod images;
 mod lifecycle;

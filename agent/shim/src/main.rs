@@ -5,10 +5,12 @@
 
 mod failure;
 mod layer;
+mod log;
 mod monitor;
 mod setup;
 mod startup;
 mod sys;
+mod view;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -40,10 +42,16 @@ fn serve() -> Result<(), String> {
     let agent = startup::become_shim().map_err(|(what, errno)| format!("{what}: {errno}"))?;
     let network =
         setup::ahead::network().map_err(|errno| format!("returning from a new network namespace: {errno}"))?;
-    let Some(request) = startup::wait_for_setup(&agent).map_err(|errno| format!("receiving the plan: {errno}"))? else {
-        return Ok(());
+    let order = startup::wait_for_order(&agent).map_err(|errno| format!("receiving the plan: {errno}"))?;
+    let startup::SetupRequest { seq, order, attach } = *match order {
+        None => return Ok(()),
+        Some(startup::Order::View { seq, plan }) => {
+            drop(network);
+            view::serve(agent, seq, plan.and_then(|plan| setup::view::make(&plan)));
+            return Ok(());
+        }
+        Some(startup::Order::Setup(request)) => request,
     };
-    let startup::SetupRequest { seq, order, attach } = request;
     match order.and_then(|(plan, listener)| setup::start(&plan, listener, network)) {
         Ok(container) => monitor::run(container, agent, seq, attach),
         Err(failure) => {

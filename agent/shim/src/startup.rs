@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use hull_wire::{AttachPipes, Plan, Request, RequestBody, Step};
+use hull_wire::{AttachPipes, Plan, Request, RequestBody, Step, ViewPlan};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::sys::prctl;
@@ -17,6 +17,13 @@ use crate::sys;
 const MAX_PLAN: i64 = 4 << 20;
 /// Requests themselves are small; what is large comes in a memfd.
 pub(crate) const MAX_REQUEST: usize = 4096;
+
+/// What a shim is for: the first request says it.
+#[derive(Debug)]
+pub(crate) enum Order {
+    Setup(Box<SetupRequest>),
+    View { seq: u64, plan: Result<ViewPlan> },
+}
 
 /// The one Setup.
 #[derive(Debug)]
@@ -57,8 +64,8 @@ fn take_control_socket() -> nix::Result<OwnedFd> {
     Ok(agent)
 }
 
-/// Waits for Setup; `None`: the agent closed the socket and needs no shim.
-pub(crate) fn wait_for_setup(agent: &OwnedFd) -> nix::Result<Option<SetupRequest>> {
+/// Waits for the first request; `None`: the agent closed the socket and needs no shim.
+pub(crate) fn wait_for_order(agent: &OwnedFd) -> nix::Result<Option<Order>> {
     let mut packet = [0; MAX_REQUEST];
     let (length, fds) = loop {
         match sys::packet::receive(agent.as_fd(), &mut packet) {
@@ -71,8 +78,12 @@ pub(crate) fn wait_for_setup(agent: &OwnedFd) -> nix::Result<Option<SetupRequest
         return Ok(None);
     }
     let request: Request = hull_wire::decode(&packet[..length]).map_err(|_| Errno::EBADMSG)?;
-    let RequestBody::Setup { attach } = request.body else { return Err(Errno::EPROTO) };
     let mut fds = fds.into_iter();
+    let attach = match request.body {
+        RequestBody::Setup { attach } => attach,
+        RequestBody::View => return Ok(Some(Order::View { seq: request.seq, plan: read_plan(fds.next()) })),
+        _ => return Err(Errno::EPROTO),
+    };
     let plan = read_plan(fds.next());
     let listener = fds.next().ok_or_else(|| failed(Step::Plan, Errno::EBADF, "the listening socket"));
     let mut order = plan.and_then(|plan| Ok((plan, listener?)));
@@ -80,7 +91,8 @@ pub(crate) fn wait_for_setup(agent: &OwnedFd) -> nix::Result<Option<SetupRequest
     if pipes.len() != attach.map_or(0, AttachPipes::count) {
         order = Err(failed(Step::Plan, Errno::EBADF, "descriptors of the attachment"));
     }
-    Ok(Some(SetupRequest { seq: request.seq, order, attach: attach.map(|which| (which, pipes)) }))
+    let attach = attach.map(|which| (which, pipes));
+    Ok(Some(Order::Setup(Box::new(SetupRequest { seq: request.seq, order, attach }))))
 }
 
 /// Reads a plan from its memfd.

@@ -12,27 +12,35 @@
 //!     | <- Reply ExecStarted [terminal] | Failed ---- |
 //!     | <------------------------------- ExecExited - |
 //!     | -- Signal, Resize, Attach [stdio…], Status -> |
+//!     | -- Root ------------------------------------> |
 //!     | <----------------------------- Reply Done … - |
+//!     | <------------------------- Reply Root [root] - |
 //!     | <----------------------------------- Exited - |   the exit file is there already; the shim ends
 //! ```
+//!
+//! A shim that gets a View instead of a Setup mounts the root of a container that does not run, answers with Root, and ends with
+//! the connection.
 #![forbid(unsafe_code)]
 
 mod exit;
+mod log;
 mod message;
 mod plan;
 mod step;
 
 pub use exit::{EXIT_FILE, ExitRecord, SHIM_SOCKET};
+pub use log::{LogPlan, LogRate, LogUnit, LostReason, Overrun, log_file, log_number};
 pub use message::{AttachPipes, Event, MAX_FDS, MAX_PACKET, Outcome, Report, Request, RequestBody, Target};
 pub use plan::{
-    Capabilities, CgroupPlan, DeviceNode, FilePlan, IdMap, LogPlan, MountKind, MountPlan, Namespace, Namespaces, Plan,
-    ProcessPlan, Propagation, Rlimit, RootfsPlan, Stdin, Symlink, TimeOffsets, UserNamespace, UserPlan, mount_flags,
+    Capabilities, CgroupPlan, DeviceNode, FilePlan, IdMap, MountKind, MountPlan, Namespace, Namespaces, Plan,
+    ProcessPlan, Propagation, Rlimit, RootfsPlan, Stdin, Symlink, TimeOffsets, UserNamespace, UserPlan, ViewPlan,
+    mount_flags,
 };
 pub use step::{Failure, Step, StepTime};
 
 /// Version of this protocol. A shim outlives agents: an agent that reconnects to a shim of another version must still
 /// understand it, so messages only ever gain variants at their end, and plans gain fields with a new version.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// A message that could not be decoded.
 #[derive(Debug, thiserror::Error)]

@@ -59,6 +59,12 @@ pub enum RequestBody {
     },
     /// Tell the state. Answer: [`Outcome::Status`].
     Status,
+    /// Hand over the root of the container as it is mounted. Answer: [`Outcome::Root`] and its descriptor.
+    Root,
+    /// In place of Setup, to a shim that has no container: mount the root of one that does not run, where nobody else sees it.
+    /// Descriptor: a memfd with the encoded [`crate::ViewPlan`]. Answer: [`Outcome::Root`] and its descriptor. The shim ends,
+    /// and with it what is mounted in that root, when the agent closes the connection.
+    View,
 }
 
 /// Which descriptors come with an attachment, in this order: read end for input, write ends for output and error.
@@ -132,6 +138,8 @@ pub enum Outcome {
     Failed(Failure),
     /// Not done: init has ended, and with it the container. [`Event::Exited`] follows.
     Ended,
+    /// Its descriptor comes with this.
+    Root,
 }
 
 /// Something that happened.

@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::log::LogPlan;
+
 /// Everything about one start of one container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
@@ -42,13 +44,6 @@ pub struct Plan {
     pub sysctls: Vec<(String, String)>,
     /// The init process.
     pub process: ProcessPlan,
-}
-
-/// The log: lines in Kubernetes' CRI format, "TIME stdout|stderr F|P CONTENT\n".
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LogPlan {
-    /// Its file; made with mode 0640 if missing, appended to.
-    pub path: String,
 }
 
 /// Standard input of init.
@@ -149,6 +144,24 @@ pub struct RootfsPlan {
     /// Nothing that is written needs to survive the container: its end and fsync(2) write nothing to the disk. The directories
     /// cannot be mounted a second time. See Documentation/filesystems/overlayfs.rst, "Volatile mount".
     pub volatile: bool,
+}
+
+/// The root of a container that does not run, to be looked at or written to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ViewPlan {
+    /// [`crate::PROTOCOL_VERSION`].
+    pub version: u32,
+    /// Its root file system.
+    pub rootfs: RootfsPlan,
+    /// Whether it is to be written to. If not, the writable directory is one more layer, if it is there, and whoever starts the
+    /// container meanwhile is in nobody's way.
+    pub writable: bool,
+    /// A directory that may be covered for the moment, in a mount namespace of the shim's own.
+    pub cover: String,
+    /// Ids of the container; `None`: the host's.
+    pub user: Option<UserNamespace>,
+    /// Bind mounts, in order. Where it is not to be written to, those whose targets are missing are left out.
+    pub mounts: Vec<MountPlan>,
 }
 
 /// Flags of a mount, as the bits of MOUNT_ATTR_* (linux/mount.h).

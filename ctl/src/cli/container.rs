@@ -189,3 +189,34 @@ pub(crate) struct DiffFlags {
     #[arg(add = completion::containers())]
     pub(crate) container: String,
 }
+
+// `cp`.
+#[derive(Debug, Args)]
+pub(crate) struct CopyFlags {
+    /// Keep owners, setuid and setgid bits and all extended attributes; otherwise all belongs to root there, or to you here
+    #[arg(short, long)]
+    pub(crate) archive: bool,
+    /// Copy what a symbolic link leads to
+    #[arg(short = 'L', long)]
+    pub(crate) follow_link: bool,
+    /// Show no progress
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// CONTAINER:PATH, a path here, or "-" for a tar on standard input; "DIRECTORY/." is what is in it
+    #[arg(value_name = "SOURCE")]
+    pub(crate) source: String,
+    /// CONTAINER:PATH, a path here, or "-" for a tar on standard output
+    #[arg(value_name = "TARGET")]
+    pub(crate) target: String,
+}
+
+// `export`.
+#[derive(Debug, Args)]
+pub(crate) struct ExportFlags {
+    /// File to write; the default is standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Id, prefix of an id, or name
+    #[arg(add = completion::containers())]
+    pub(crate) container: String,
+}

@@ -133,6 +133,13 @@ pub(crate) struct CreateFlags {
     #[arg(long, value_name = "SCORE", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-1000..=1000))]
     pub(crate) oom_score_adj: Option<i32>,
 
+    /// How output is logged: cri, as lines in files that rotate
+    #[arg(long, value_name = "DRIVER")]
+    pub(crate) log_driver: Option<String>,
+    /// Limit of the log: max-size=SIZE, max-file=N, rate-bytes=SIZE or rate-lines=N a second with rate-mode=block|drop
+    #[arg(long = "log-opt", value_name = "OPTION")]
+    pub(crate) log_options: Vec<String>,
+
     #[command(flatten)]
     pub(crate) filesystem: FilesystemFlags,
     #[command(flatten)]

@@ -4,6 +4,7 @@ mod container;
 mod context;
 mod create;
 mod help;
+mod history;
 mod image;
 mod observe;
 mod registry;
@@ -17,12 +18,13 @@ use clap::{Args, Parser, Subcommand};
 use crate::completion;
 
 pub(crate) use container::{AttachFlags, ExecFlags, KillFlags, RemoveFlags, StartFlags, StopFlags, Targets, WaitFlags};
-pub(crate) use container::{CommitFlags, Condition, DiffFlags, UpdateFlags};
+pub(crate) use container::{CommitFlags, Condition, CopyFlags, DiffFlags, ExportFlags, UpdateFlags};
 pub(crate) use context::{ContextCommand, ContextFlags, ContextInspectFlags, ContextListFlags, ContextRemoveFlags};
 pub(crate) use create::{
     Alone, CreateFlags, FilesystemFlags, ImageFlags, NamespaceFlags, RunFlags, SecurityFlags, StreamName,
 };
 pub(crate) use help::{CompletionFlags, ExplainFlags, ManFlags};
+pub(crate) use history::{EventFormat, EventsFlags, RenameFlags, TopFlags, TraceFlags, WhyFlags};
 pub(crate) use image::{
     FormatFlag, HistoryFlags, ImageCommand, ImageConfigFlags, ImageInspectFlags, ImageListFlags, ImageRemoveFlags,
     ImportFlags, LoadFlags, PruneFlags, SaveFlags, SaveFormat, TagFlags, VerifyFlags,
@@ -122,6 +124,16 @@ pub(crate) enum Command {
     Exec(ExecFlags),
     /// Connect to the standard streams of a running container
     Attach(AttachFlags),
+    /// Give a container another name
+    Rename(RenameFlags),
+    /// Show the processes of a container
+    Top(TopFlags),
+    /// Show what happened on the node, and what happens
+    Events(EventsFlags),
+    /// Tell what happened to a container, in plain words
+    Why(WhyFlags),
+    /// Show how long each step of a container's last start took
+    Trace(TraceFlags),
     /// Show what containers use
     Stats(StatsFlags),
     /// Work with images
@@ -149,6 +161,10 @@ pub(crate) enum Command {
     Logout(LogoutFlags),
     /// Make an image of a container
     Commit(CommitFlags),
+    /// Copy files from or to a container, running or not
+    Cp(CopyFlags),
+    /// Write a container's root file system to an archive
+    Export(ExportFlags),
     /// Show what a container changed in its root file system
     Diff(DiffFlags),
     /// Show what images, containers and logs take of the disk

@@ -96,6 +96,9 @@ pub(crate) struct StatsFlags {
     /// Time between frames, 100ms to 1h
     #[arg(long, value_name = "DURATION")]
     pub(crate) interval: Option<String>,
+    /// Show the totals of the node, and no containers
+    #[arg(long, conflicts_with = "containers")]
+    pub(crate) node: bool,
     /// Whole ids
     #[arg(long)]
     pub(crate) no_trunc: bool,

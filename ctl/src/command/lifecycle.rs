@@ -2,16 +2,25 @@
 
 use hull_proto::v1::{
     ContainerState, GetContainerRequest, KillContainerRequest, PauseContainerRequest, RemoveContainerRequest,
-    Resources, ResumeContainerRequest, StartContainerRequest, StopContainerRequest, UpdateContainerRequest,
-    WaitCondition, WaitContainerRequest,
+    RenameContainerRequest, Resources, ResumeContainerRequest, StartContainerRequest, StopContainerRequest,
+    UpdateContainerRequest, WaitCondition, WaitContainerRequest,
 };
 
 use super::{attach, each};
-use crate::cli::{Condition, KillFlags, RemoveFlags, StartFlags, StopFlags, Targets, UpdateFlags, WaitFlags};
+use crate::cli::{
+    Condition, KillFlags, RemoveFlags, RenameFlags, StartFlags, StopFlags, Targets, UpdateFlags, WaitFlags,
+};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::output::{self, short_id};
 use crate::spec;
+
+/// Gives a container another name.
+pub(crate) async fn rename(client: Client, flags: RenameFlags) -> Result<u8> {
+    let request = RenameContainerRequest { container: flags.container, name: flags.name };
+    client.containers().rename_container(request).await?;
+    Ok(0)
+}
 
 /// Starts containers; prints what they were called.
 pub(crate) async fn start(client: Client, flags: StartFlags) -> Result<u8> {

@@ -1,6 +1,6 @@
 //! `login` and `logout`.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 
 use hull_proto::v1::{CheckRegistryAuthRequest, RegistryAuth};
 
@@ -28,7 +28,7 @@ pub(crate) async fn login(connect: impl Future<Output = Result<Client>>, flags: 
     };
     let password = match flags.password {
         Some(password) => {
-            warn("a password on the command line may be seen by others on this machine; use --password-stdin");
+            output::warn("a password on the command line may be seen by others on this machine; use --password-stdin");
             password
         }
         None if flags.password_stdin => password_from_stdin()?,
@@ -45,7 +45,7 @@ pub(crate) async fn login(connect: impl Future<Output = Result<Client>>, flags: 
         auth.identity_token = token;
     }
     if let Kept::File(path) = config.store(&registry, &auth)? {
-        warn(&format!(
+        output::warn(&format!(
             "the credentials are kept unencrypted in {}; a credential helper would hide them",
             path.display()
         ));
@@ -73,9 +73,4 @@ fn password_from_stdin() -> Result<String> {
     read.map_err(|error| Error::new(format!("reading the password: {error}")))?;
     let password = password.strip_suffix('\n').unwrap_or(&password);
     Ok(password.strip_suffix('\r').unwrap_or(password).to_owned())
-}
-
-fn warn(text: &str) {
-    // Nobody can be told that standard error is closed.
-    let _ = writeln!(io::stderr().lock(), "hullctl: warning: {text}");
 }

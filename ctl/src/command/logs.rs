@@ -17,6 +17,13 @@ pub(crate) async fn logs(connect: impl Future<Output = Result<Client>>, flags: L
     let mut out = Lines::new(stdout(), flags.timestamps);
     let mut err = Lines::new(BufWriter::new(io::stderr().lock()), flags.timestamps);
     while let Some(batch) = batches.message().await? {
+        if batch.lost_files > 0 {
+            out.flush()?;
+            let lost = batch.lost_files;
+            err.say(&format!(
+                "hullctl: output is missing here: {lost} files of the log are gone, removed by rotation"
+            ))?;
+        }
         for entry in &batch.entries {
             // A run of one stream goes out before the other's begins, so that a terminal shows them in their order.
             if entry.stream() == LogStream::Stderr {
@@ -53,6 +60,7 @@ fn request(flags: &LogsFlags, now: Timestamp) -> Result<StreamLogsRequest> {
         since: flags.since.as_deref().map(|text| parse_moment("--since", text, now)).transpose()?,
         until: flags.until.as_deref().map(|text| parse_moment("--until", text, now)).transpose()?,
         stream: stream.into(),
+        cursor: String::new(),
     })
 }
 
@@ -85,6 +93,15 @@ impl<W: Write> Lines<W> {
         self.open = entry.partial;
         self.unflushed = true;
         Ok(())
+    }
+
+    /// Writes a line of hullctl's own.
+    fn say(&mut self, text: &str) -> io::Result<()> {
+        if std::mem::take(&mut self.open) {
+            self.writer.write_all(b"\n")?;
+        }
+        writeln!(self.writer, "{text}")?;
+        self.writer.flush()
     }
 
     fn flush(&mut self) -> io::Result<()> {

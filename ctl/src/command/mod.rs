@@ -1,9 +1,12 @@
 //! What each verb does.
 
+mod archive;
 mod attach;
 mod commit;
 mod context;
+mod copy;
 mod disk;
+mod events;
 mod exec;
 mod explain;
 mod filter;
@@ -21,7 +24,10 @@ mod push;
 mod run;
 mod save;
 mod stats;
+mod top;
+mod trace;
 mod upkeep;
+mod why;
 
 use futures_util::{StreamExt as _, stream};
 
@@ -53,6 +59,11 @@ pub(crate) async fn run(cli: Cli) -> Result<u8> {
         Command::Wait(flags) => lifecycle::wait(connect.await?, flags).await,
         Command::Exec(flags) => Box::pin(exec::exec(connect, flags)).await,
         Command::Attach(flags) => Box::pin(attach::attach(connect, flags)).await,
+        Command::Rename(flags) => lifecycle::rename(connect.await?, flags).await,
+        Command::Top(flags) => top::top(connect.await?, flags).await,
+        Command::Events(flags) => events::events(connect, flags).await,
+        Command::Why(flags) => why::why(connect.await?, flags).await,
+        Command::Trace(flags) => trace::trace(connect.await?, flags).await,
         Command::Stats(flags) => stats::stats(connect, flags).await,
         Command::Image(command) => Box::pin(images(connect, command)).await,
         Command::Images(flags) => image::list(connect.await?, flags).await,
@@ -66,6 +77,8 @@ pub(crate) async fn run(cli: Cli) -> Result<u8> {
         Command::Login(flags) => Box::pin(login::login(connect, flags)).await,
         Command::Logout(flags) => login::logout(flags),
         Command::Commit(flags) => Box::pin(commit::commit(connect, flags)).await,
+        Command::Cp(flags) => Box::pin(copy::copy(connect, flags)).await,
+        Command::Export(flags) => Box::pin(copy::export(connect, flags)).await,
         Command::Diff(flags) => commit::diff(connect.await?, flags).await,
         Command::Df(flags) => disk::usage(connect, flags).await,
         Command::Info(flags) => node::info(connect, flags).await,

@@ -4,6 +4,7 @@ mod color;
 mod container;
 mod disk;
 pub(crate) mod docker;
+mod event;
 mod human;
 mod image;
 mod node;
@@ -25,13 +26,14 @@ use crate::error::{Error, Result};
 pub(crate) use color::{Style, choose, on_stderr};
 pub(crate) use container::{ContainerView, command_text, status_text};
 pub(crate) use disk::DiskUsageView;
+pub(crate) use event::{EventView, event_types};
 pub(crate) use human::{ago, bytes, bytes_decimal, short_digest, short_id};
 pub(crate) use image::{DamageView, HistoryView, ImageView, PruneView};
 pub(crate) use node::{ClientVersion, NodeView, Versions};
 pub(crate) use progress::{Progress, Step};
 pub(crate) use reasons::{REASONS, Reason, find as find_reason};
 pub(crate) use shape::{ListShape, Shape};
-pub(crate) use stats::{Before, FrameView};
+pub(crate) use stats::{Before, FrameView, NODE_HEADINGS};
 pub(crate) use table::{Cell, Table, cut};
 pub(crate) use time::{fixed_width, moment, parse_moment};
 
@@ -60,6 +62,12 @@ pub(crate) fn data(format: DataFormat, value: &impl Serialize) -> Result<()> {
 /// Says on standard error what went wrong with one of several things.
 pub(crate) fn complain(error: &Error) {
     error.report(0);
+}
+
+/// Says on standard error what the user should know of something that succeeded.
+pub(crate) fn warn(text: &str) {
+    // Nobody can be told that standard error is closed.
+    let _ = writeln!(io::stderr().lock(), "hullctl: warning: {text}");
 }
 
 /// Whether a person looks at standard output.

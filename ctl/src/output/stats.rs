@@ -1,11 +1,17 @@
 //! Statistics.
 
+mod node;
+mod values;
+
 use std::collections::HashMap;
 
-use hull_proto::v1::{ContainerStats, CpuStats, IoStats, MemoryStats, PidsStats, StreamStatsResponse};
+use hull_proto::v1::{ContainerStats, StreamStatsResponse};
 use jiff::Timestamp;
 use serde::Serialize;
 
+pub(crate) use self::node::NODE_HEADINGS;
+use self::node::NodeView;
+use self::values::{CpuView, DeviceIoView, HugetlbSizeView, InterfaceView, MemoryView, PidsView, PressureView};
 use super::human::{bytes, bytes_decimal, short_id};
 use super::template::Fields;
 use super::time::moment;
@@ -15,6 +21,10 @@ use super::time::moment;
 pub(crate) struct FrameView {
     stats: Vec<StatsView>,
     missed: u64,
+    started: Vec<String>,
+    stopped: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    node: Option<NodeView>,
 }
 
 #[derive(Debug, Serialize)]
@@ -32,56 +42,14 @@ struct StatsView {
     memory: MemoryView,
     pids: PidsView,
     io: IoView,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct CpuView {
     #[serde(skip_serializing_if = "Option::is_none")]
-    usage_nanos: Option<u64>,
+    hugetlb: Option<HugetlbView>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    user_nanos: Option<u64>,
+    pressure: Option<PressureView>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    system_nanos: Option<u64>,
+    network: Option<NetworkView>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    periods: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    throttled_periods: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    throttled_nanos: Option<u64>,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct MemoryView {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    usage: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    working_set: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    anon: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    file: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    kernel: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    swap: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    limit: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    peak: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    major_faults: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    oom_kills: Option<u64>,
-}
-
-#[derive(Debug, Serialize)]
-struct PidsView {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    current: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    limit: Option<u64>,
+    writable_layer: Option<WritableLayerView>,
 }
 
 #[derive(Debug, Serialize)]
@@ -90,14 +58,22 @@ struct IoView {
 }
 
 #[derive(Debug, Serialize)]
+struct HugetlbView {
+    sizes: Vec<HugetlbSizeView>,
+}
+
+#[derive(Debug, Serialize)]
+struct NetworkView {
+    interfaces: Vec<InterfaceView>,
+}
+
+#[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct DeviceIoView {
-    major: u32,
-    minor: u32,
-    read_bytes: u64,
-    write_bytes: u64,
-    read_ops: u64,
-    write_ops: u64,
+struct WritableLayerView {
+    bytes: u64,
+    inodes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    measured_at: Option<Timestamp>,
 }
 
 /// What was read of each container in the frame before: when, and its processor time, both in nanoseconds.
@@ -118,12 +94,17 @@ impl FrameView {
             stats.push(StatsView::new(sample, percent));
         }
         stats.sort_by(|a, b| a.name.cmp(&b.name));
-        Self { stats, missed: frame.missed }
+        let node = frame.node.map(|node| NodeView::new(node, &known, before));
+        Self { stats, missed: frame.missed, started: frame.started, stopped: frame.stopped, node }
     }
 
     /// Headings of [`Self::rows`].
-    pub(crate) const HEADINGS: [&str; 7] =
-        ["CONTAINER ID", "NAME", "CPU %", "MEM USAGE / LIMIT", "MEM %", "BLOCK I/O", "PIDS"];
+    pub(crate) const HEADINGS: [&str; 8] =
+        ["CONTAINER ID", "NAME", "CPU %", "MEM USAGE / LIMIT", "MEM %", "NET I/O", "BLOCK I/O", "PIDS"];
+
+    /// Headings of [`Self::further_cells`].
+    pub(crate) const FURTHER_HEADINGS: [&str; 6] =
+        ["THROTTLED", "OOM KILLS", "CPU STALL", "MEM STALL", "IO STALL", "WRITABLE"];
 
     /// Fields of [`Self::fields`], with Docker's names.
     pub(crate) const FIELDS: Fields = &[
@@ -133,16 +114,17 @@ impl FrameView {
         ("CPUPerc", "CPU %"),
         ("MemUsage", "MEM USAGE / LIMIT"),
         ("MemPerc", "MEM %"),
+        ("NetIO", "NET I/O"),
         ("BlockIO", "BLOCK I/O"),
         ("PIDs", "PIDS"),
     ];
 
     /// One object per container.
     pub(crate) fn fields(&self, whole_ids: bool) -> impl Iterator<Item = serde_json::Value> {
-        self.rows(whole_ids).map(|[id, name, cpu, memory, percent, io, pids]| {
+        self.rows(whole_ids).map(|[id, name, cpu, memory, percent, network, io, pids]| {
             serde_json::json!({
                 "Container": id, "ID": id, "Name": name, "CPUPerc": cpu, "MemUsage": memory, "MemPerc": percent,
-                "BlockIO": io, "PIDs": pids,
+                "NetIO": network, "BlockIO": io, "PIDs": pids,
             })
         })
     }
@@ -153,8 +135,18 @@ impl FrameView {
     }
 
     /// One row per container.
-    pub(crate) fn rows(&self, whole_ids: bool) -> impl Iterator<Item = [String; 7]> {
+    pub(crate) fn rows(&self, whole_ids: bool) -> impl Iterator<Item = [String; 8]> {
         self.stats.iter().map(move |stats| stats.row(whole_ids))
+    }
+
+    /// What `-o wide` shows beside each row.
+    pub(crate) fn further_cells(&self) -> impl Iterator<Item = [String; 6]> {
+        self.stats.iter().map(StatsView::further_cells)
+    }
+
+    /// The node, under [`NODE_HEADINGS`].
+    pub(crate) fn node_row(&self) -> Option<[String; 8]> {
+        self.node.as_ref().map(NodeView::row)
     }
 }
 
@@ -162,6 +154,11 @@ impl FrameView {
 fn rate(then: (u64, u64), now: (u64, u64)) -> Option<f64> {
     let (elapsed, used) = (now.0.checked_sub(then.0)?, now.1.checked_sub(then.1)?);
     share(used, elapsed)
+}
+
+/// As it is shown.
+fn percent(value: Option<f64>) -> String {
+    value.map_or_else(|| "--".to_owned(), |value| format!("{value:.2}%"))
 }
 
 /// `part` of `whole` in percent, with two digits.
@@ -182,13 +179,24 @@ impl StatsView {
             cpu: sample.cpu.unwrap_or_default().into(),
             memory: sample.memory.unwrap_or_default().into(),
             pids: sample.pids.unwrap_or_default().into(),
-            io: sample.io.unwrap_or_default().into(),
+            io: IoView { devices: sample.io.unwrap_or_default().devices.into_iter().map(DeviceIoView::from).collect() },
+            hugetlb: sample
+                .hugetlb
+                .map(|pages| HugetlbView { sizes: pages.sizes.into_iter().map(HugetlbSizeView::from).collect() }),
+            pressure: sample.pressure.map(PressureView::from),
+            network: sample.network.map(|network| NetworkView {
+                interfaces: network.interfaces.into_iter().map(InterfaceView::from).collect(),
+            }),
+            writable_layer: sample.writable_layer.map(|layer| WritableLayerView {
+                bytes: layer.bytes,
+                inodes: layer.inodes,
+                measured_at: moment(layer.measured_at.as_ref()),
+            }),
         }
     }
 
-    fn row(&self, whole_ids: bool) -> [String; 7] {
+    fn row(&self, whole_ids: bool) -> [String; 8] {
         let absent = || "--".to_owned();
-        let percent = |value: Option<f64>| value.map_or_else(absent, |value| format!("{value:.2}%"));
         // As Docker has it: page cache that can be given back is not counted.
         let used = self.memory.working_set.or(self.memory.usage);
         let limit = self.memory.limit;
@@ -199,64 +207,44 @@ impl StatsView {
             percent(self.cpu_percent),
             format!("{} / {}", used.map_or_else(absent, bytes), limit.map_or_else(|| "none".to_owned(), bytes)),
             percent(used.zip(limit).and_then(|(used, limit)| share(used, limit))),
+            self.network.as_ref().map_or_else(absent, NetworkView::traffic),
             format!("{} / {}", io(|device| device.read_bytes), io(|device| device.write_bytes)),
             self.pids.current.map_or_else(absent, |count| count.to_string()),
         ]
     }
-}
 
-impl From<CpuStats> for CpuView {
-    fn from(cpu: CpuStats) -> Self {
-        Self {
-            usage_nanos: cpu.usage_nanos,
-            user_nanos: cpu.user_nanos,
-            system_nanos: cpu.system_nanos,
-            periods: cpu.periods,
-            throttled_periods: cpu.throttled_periods,
-            throttled_nanos: cpu.throttled_nanos,
-        }
+    fn further_cells(&self) -> [String; 6] {
+        let absent = || "--".to_owned();
+        let throttled = self.cpu.throttled_periods.zip(self.cpu.periods);
+        let [cpu, memory, io] = PressureView::shares(self.pressure.as_ref()).map(percent);
+        [
+            percent(throttled.and_then(|(throttled, all)| share(throttled, all))),
+            self.memory.oom_kills.map_or_else(absent, |count| count.to_string()),
+            cpu,
+            memory,
+            io,
+            self.writable_layer.as_ref().map_or_else(absent, |layer| bytes_decimal(layer.bytes)),
+        ]
     }
 }
 
-impl From<MemoryStats> for MemoryView {
-    fn from(memory: MemoryStats) -> Self {
-        Self {
-            usage: memory.usage,
-            working_set: memory.working_set,
-            anon: memory.anon,
-            file: memory.file,
-            kernel: memory.kernel,
-            swap: memory.swap,
-            limit: memory.limit,
-            peak: memory.peak,
-            major_faults: memory.major_faults,
-            oom_kills: memory.oom_kills,
-        }
-    }
-}
-
-impl From<PidsStats> for PidsView {
-    fn from(pids: PidsStats) -> Self {
-        Self { current: pids.current, limit: pids.limit }
-    }
-}
-
-impl From<IoStats> for IoView {
-    fn from(io: IoStats) -> Self {
-        let device = |device: hull_proto::v1::DeviceIo| DeviceIoView {
-            major: device.major,
-            minor: device.minor,
-            read_bytes: device.read_bytes,
-            write_bytes: device.write_bytes,
-            read_ops: device.read_ops,
-            write_ops: device.write_ops,
+impl NetworkView {
+    /// Bytes received and sent; what a container says to itself is no traffic.
+    fn traffic(&self) -> String {
+        let sum = |field: fn(&InterfaceView) -> u64| {
+            bytes_decimal(self.interfaces.iter().filter(|interface| interface.name != "lo").map(field).sum())
         };
-        Self { devices: io.devices.into_iter().map(device).collect() }
+        format!("{} / {}", sum(|interface| interface.rx_bytes), sum(|interface| interface.tx_bytes))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use hull_proto::v1::{
+        CpuStats, MemoryStats, NetworkInterface, NetworkStats, NodeCpuStats, NodeMemoryStats, NodeStats, Pressure,
+        PressureStats, Stall, WritableLayerStats,
+    };
+
     use super::*;
 
     fn frame(at: u64, used: u64) -> StreamStatsResponse {
@@ -276,8 +264,39 @@ mod tests {
         let second = FrameView::new(frame(2_000, 1_250), &mut before);
         assert_eq!(second.stats[0].cpu_percent, Some(75.0));
         let row = second.rows(false).next().unwrap();
-        assert_eq!(row, ["aaaaaaaaaaaa", "web", "75.00%", "32MiB / 64MiB", "50.00%", "0B / 0B", "--"]);
+        assert_eq!(row, ["aaaaaaaaaaaa", "web", "75.00%", "32MiB / 64MiB", "50.00%", "--", "0B / 0B", "--"]);
         let restarted = FrameView::new(frame(3_000, 10), &mut before);
         assert_eq!(restarted.stats[0].cpu_percent, None);
+    }
+
+    #[test]
+    fn a_wide_table_has_pressure_and_more() {
+        let mut given = frame(1_000, 500);
+        let interface =
+            |name: &str, rx_bytes| NetworkInterface { name: name.to_owned(), rx_bytes, ..Default::default() };
+        let some = Some(Stall { avg10: 12.5, ..Stall::default() });
+        let sample = &mut given.stats[0];
+        sample.network = Some(NetworkStats { interfaces: vec![interface("lo", 7_000), interface("eth0", 2_000)] });
+        sample.pressure = Some(PressureStats { cpu: Some(Pressure { some, full: None }), ..Default::default() });
+        sample.writable_layer = Some(WritableLayerStats { bytes: 5_000, ..Default::default() });
+        sample.cpu = Some(CpuStats { periods: Some(8), throttled_periods: Some(2), ..Default::default() });
+        let frame = FrameView::new(given, &mut Before::new());
+        assert_eq!(frame.rows(false).next().unwrap()[5], "2kB / 0B");
+        assert_eq!(frame.further_cells().next().unwrap(), ["25.00%", "--", "12.50%", "--", "--", "5kB"]);
+        assert_eq!((FrameView::HEADINGS.len(), FrameView::FURTHER_HEADINGS.len()), (8, 6));
+    }
+
+    #[test]
+    fn the_node_s_processor_use_is_the_difference_of_two_frames() {
+        let node = |monotonic_nanos, user_nanos| {
+            let cpu = Some(NodeCpuStats { cpus: 2, user_nanos, system_nanos: 100, ..Default::default() });
+            let memory = Some(NodeMemoryStats { total: Some(4 << 30), available: Some(1 << 30), ..Default::default() });
+            let node = Some(NodeStats { monotonic_nanos, cpu, memory, ..Default::default() });
+            StreamStatsResponse { node, ..Default::default() }
+        };
+        let mut before = Before::new();
+        let first = FrameView::new(node(1_000, 500), &mut before).node_row().unwrap();
+        assert_eq!(first[..4], ["2", "--", "--", "3GiB / 4GiB"]);
+        assert_eq!(FrameView::new(node(2_000, 1_500), &mut before).node_row().unwrap()[1], "100.00%");
     }
 }

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 pub(crate) type Fields = &'static [(&'static str, &'static str)];
 
 /// Fields that are maps of names that users choose: one that is missing is no mistake.
-const MAPS: [&str; 6] = ["Labels", "Networks", "Sysctls", "ExposedPorts", "Volumes", "Ports"];
+const MAPS: [&str; 7] = ["Attributes", "Labels", "Networks", "Sysctls", "ExposedPorts", "Volumes", "Ports"];
 /// Labels of an object whose `Labels` are a text, for `{{.Label "KEY"}}`; not shown.
 pub(crate) const LABELS: &str = "\0labels";
 

@@ -1,6 +1,7 @@
 //! Flags to what the API calls them: no flag is dropped, what cannot be said is refused.
 
 mod env;
+mod log;
 mod mounts;
 mod namespaces;
 mod resources;
@@ -61,6 +62,7 @@ pub(crate) fn container(flags: &CreateFlags) -> Result<ContainerConfig> {
         oom_score_adj: flags.oom_score_adj,
         shm_size: flags.filesystem.shm_size.as_deref().map(|text| units::size("--shm-size", text)).transpose()?,
         init: flags.init,
+        log: log::log(flags.log_driver.as_deref(), &flags.log_options)?,
     })
 }
 

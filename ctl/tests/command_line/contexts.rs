@@ -106,7 +106,7 @@ fn reasons_are_explained() {
 
 /// What a shell is offered for a line whose last word is at its end.
 fn offered(command: &mut Command, words: &[&str]) -> String {
-    command.args(words).env("HULLCTL_COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", (words.len() - 2).to_string());
+    command.args(words).env("HULLCTL_COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", (words.len() - 1).to_string());
     command.env("_CLAP_COMPLETE_COMP_TYPE", "9").env("_CLAP_COMPLETE_SPACE", "true").env("_CLAP_IFS", "\n");
     let (code, out, err) = run(command);
     assert_eq!((code, err.as_str()), (0, ""), "{out}");

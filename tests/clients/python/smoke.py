@@ -63,6 +63,28 @@ def check_exec(containers, pb, container):
     assert answers[-1].exit.code == 3, answers
 
 
+def check_exec_sync(containers, pb, container):
+    request = pb.ExecSyncRequest(container=container, argv=["/bin/sh", "-c", "echo out; echo err >&2; exit 4"], max_output_bytes=3)
+    done = containers.ExecSync(request, timeout=DEADLINE)
+    assert (done.exit.code, done.stdout, done.stdout_truncated) == (4, b"out", True), done
+    assert (done.stderr, done.stderr_truncated, done.timed_out) == (b"err", True, False), done
+
+
+def check_attach(containers, pb, config):
+    made = containers.CreateContainer(pb.CreateContainerRequest(config=config), timeout=DEADLINE)
+    start = pb.AttachStart(container=made.id, stdin=True, start_container=True)
+    requests = [
+        pb.AttachRequest(start=start),
+        pb.AttachRequest(stdin=b"to and fro"),
+        pb.AttachRequest(stdin_close=pb.StdinClose()),
+    ]
+    answers = list(containers.Attach(iter(requests), timeout=DEADLINE))
+    assert answers[0].WhichOneof("message") == "started" and answers[0].started.pid > 0, answers
+    assert b"".join(answer.stdout for answer in answers) == b"to and fro", answers
+    assert answers[-1].exit.code == 0, answers
+    containers.RemoveContainer(pb.RemoveContainerRequest(container=made.id), timeout=DEADLINE)
+
+
 def check_logs(containers, pb, container):
     stream = containers.StreamLogs(pb.StreamLogsRequest(container=container, follow=True), timeout=DEADLINE)
     entries = []
@@ -84,6 +106,18 @@ def check_stats(stats, pb, container):
     stream.cancel()
     assert second.monotonic_nanos > first.monotonic_nanos, (first, second)
     assert second.cpu.usage_nanos >= first.cpu.usage_nanos and second.pids.current >= 1, second
+    assert not first.HasField("since_monotonic_nanos"), first
+    assert [interface.name for interface in first.network.interfaces] == ["lo"], first
+    request.deltas = True
+    request.groups.extend([pb.STATS_GROUP_MEMORY, pb.STATS_GROUP_NODE])
+    stream = stats.StreamStats(request, timeout=DEADLINE)
+    first, second = next(stream), next(stream)
+    stream.cancel()
+    assert second.stats[0].since_monotonic_nanos == first.stats[0].monotonic_nanos, (first, second)
+    assert second.stats[0].memory.usage > 0 and not second.stats[0].HasField("cpu"), second
+    assert not second.started and not second.stopped and second.node.memory.total > second.stats[0].memory.usage, second
+    code, info = error_of(stats.GetStats, pb.GetStatsRequest(groups=[pb.STATS_GROUP_UNSPECIFIED]))
+    assert (code, info.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT"), info
 
 
 def check_errors(containers, pb, container):
@@ -112,6 +146,9 @@ def main(proto_dir, scratch_dir, socket, image):
         assert containers.CreateContainer(request, timeout=DEADLINE).id == made.id, "create is idempotent"
         check_logs(containers, containers_pb, made.id)
         check_exec(containers, containers_pb, made.id)
+        check_exec_sync(containers, containers_pb, made.id)
+        echo = spec_pb2.ContainerConfig(image=image, args=["cat"], stdin_open=True, stdin_once=True)
+        check_attach(containers, containers_pb, echo)
         check_stats(stats_pb2_grpc.StatsServiceStub(channel), stats_pb2, made.id)
         check_errors(containers, containers_pb, made.id)
         remove = containers_pb.RemoveContainerRequest(container=made.id, force=True)

@@ -2,6 +2,8 @@
 //!
 //! Without arguments (or with `report`) it writes a [`hull_probe::Report`] as JSON. The other commands are in `COMMANDS`.
 
+mod hunt;
+mod load;
 mod report;
 mod sys;
 
@@ -33,6 +35,9 @@ fn run(words: &[&str]) -> Outcome {
         [] | ["report", ..] => println!("{}", serde_json::to_string(&report::collect())?),
         ["exit", code] => return Ok(code.parse()?),
         ["burn", millis] => burn(Duration::from_millis(millis.parse()?)),
+        ["burn-exactly", millis] => load::burn_exactly(Duration::from_millis(millis.parse()?)),
+        ["write-synced", path, bytes] => load::write_synced(path, bytes.parse()?)?,
+        ["send", packets, bytes] => load::send(packets.parse()?, bytes.parse()?)?,
         ["alloc", megabytes] => alloc(megabytes.parse()?),
         ["fork", count] => fork(count.parse()?),
         ["write", path, bytes] => write(path, bytes.parse()?)?,
@@ -41,6 +46,14 @@ fn run(words: &[&str]) -> Outcome {
         ["syscalls", names @ ..] => syscalls(names),
         ["mknod", path, kind, major, minor] => {
             told(sys::mknod(&CString::new(*path)?, *kind == "b", major.parse()?, minor.parse()?));
+        }
+        // Two names change places for ever.
+        ["exchange", one, other] => {
+            let (one, other) = (CString::new(*one)?, CString::new(*other)?);
+            println!("ready");
+            loop {
+                sys::exchange(&one, &other).map_err(std::io::Error::from_raw_os_error)?;
+            }
         }
         ["open", mode, path] => open(mode, path),
         ["sigwait"] => sigwait(),
@@ -57,6 +70,7 @@ fn run(words: &[&str]) -> Outcome {
             std::thread::sleep(Duration::from_secs(3600));
         },
         ["background"] => background()?,
+        ["hunt"] => hunt::hunt(),
         ["own-exe"] => own_exe(),
         ["clock"] => println!("{} {}", sys::clock(libc::CLOCK_MONOTONIC), sys::clock(libc::CLOCK_BOOTTIME)),
         _ => return Err(format!("unknown command: {words:?}").into()),

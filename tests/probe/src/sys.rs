@@ -16,6 +16,13 @@ fn pointer(text: &std::ffi::CStr) -> libc::c_long {
     text.as_ptr() as libc::c_long
 }
 
+/// renameat2 with RENAME_EXCHANGE: each gets the other's name.
+pub fn exchange(one: &std::ffi::CStr, other: &std::ffi::CStr) -> Result<(), i32> {
+    let here = libc::c_long::from(libc::AT_FDCWD);
+    let flags = libc::c_long::from(libc::RENAME_EXCHANGE);
+    call(libc::SYS_renameat2, [here, pointer(one), here, pointer(other), flags, 0]).map(drop)
+}
+
 /// Tries a system call by name with arguments that would be harmless if it were let through; `None`: unknown name.
 pub fn attempt(name: &str) -> Option<Result<libc::c_long, i32>> {
     let z = [0; 6];
@@ -108,6 +115,14 @@ pub fn clock(clock: libc::clockid_t) -> u64 {
     u64::try_from(time.tv_sec).unwrap_or(0)
 }
 
+/// Processor time of this process in nanoseconds.
+pub fn processor_nanos() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a live, writable structure of the type that the call fills.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &raw mut time) };
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+}
+
 /// Session id of this process.
 pub fn session() -> i32 {
     // SAFETY: takes and returns numbers only.
@@ -156,4 +171,32 @@ pub fn block_and_take(signals: &[i32]) -> impl FnMut() -> Option<i32> + use<> {
             }
         }
     }
+}
+
+/// Reads a word of another process's memory; its address is one that every static program has, but any would do: the right to
+/// read is checked first (EPERM), the address later (EFAULT), which therefore counts as success.
+pub fn read_memory(pid: u32) -> Result<(), i32> {
+    let mut word = [0_u8; 8];
+    let local = libc::iovec { iov_base: word.as_mut_ptr().cast(), iov_len: word.len() };
+    let remote = libc::iovec { iov_base: 0x40_0000 as *mut libc::c_void, iov_len: word.len() };
+    // SAFETY: both vectors are live, and `local` describes a live, writable buffer of its length.
+    let read = unsafe { libc::process_vm_readv(pid.cast_signed(), &raw const local, 1, &raw const remote, 1, 0) };
+    match io::Error::last_os_error().raw_os_error() {
+        Some(libc::EFAULT) if read < 0 => Ok(()),
+        Some(errno) if read < 0 => Err(errno),
+        _ => Ok(()),
+    }
+}
+
+/// Looks at a process while it is traced by this one, and lets it go.
+pub fn while_traced<T>(pid: u32, look: impl FnOnce() -> T) -> Result<T, i32> {
+    let id = libc::c_long::from(pid);
+    call(libc::SYS_ptrace, [libc::c_long::from(libc::PTRACE_SEIZE), id, 0, 0, 0, 0])?;
+    let seen = look();
+    // Only a process that stands still can be let go.
+    let _gone = call(libc::SYS_ptrace, [libc::c_long::from(libc::PTRACE_INTERRUPT), id, 0, 0, 0, 0]);
+    // SAFETY: the status may be null.
+    unsafe { libc::waitpid(pid.cast_signed(), std::ptr::null_mut(), libc::__WALL) };
+    let _gone = call(libc::SYS_ptrace, [libc::c_long::from(libc::PTRACE_DETACH), id, 0, 0, 0, 0]);
+    Ok(seen)
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use hull_proto::v1::container_service_client::ContainerServiceClient;
+use hull_proto::v1::event_service_client::EventServiceClient;
 use hull_proto::v1::image_service_client::ImageServiceClient;
 use hull_proto::v1::node_service_client::NodeServiceClient;
 use hull_proto::v1::stats_service_client::StatsServiceClient;
@@ -23,6 +24,8 @@ pub struct Clients {
     pub channel: Channel,
     /// Containers.
     pub containers: ContainerServiceClient<Channel>,
+    /// Events.
+    pub events: EventServiceClient<Channel>,
     /// Images.
     pub images: ImageServiceClient<Channel>,
     /// Statistics.
@@ -36,6 +39,7 @@ impl Clients {
     pub fn over(channel: Channel) -> Self {
         Self {
             containers: ContainerServiceClient::new(channel.clone()).max_decoding_message_size(MAX_ANSWER),
+            events: EventServiceClient::new(channel.clone()).max_decoding_message_size(MAX_ANSWER),
             images: ImageServiceClient::new(channel.clone()).max_decoding_message_size(MAX_ANSWER),
             stats: StatsServiceClient::new(channel.clone()).max_decoding_message_size(MAX_ANSWER),
             node: NodeServiceClient::new(channel.clone()),
@@ -61,11 +65,26 @@ fn connections() -> &'static Runtime {
 /// # Panics
 /// If the task that connects does.
 pub async fn connect(socket: &Path) -> Result<Clients, Error> {
+    connect_as(Endpoint::from_static("http://hull"), socket).await
+}
+
+/// Connects to a unix socket, ready to take but so many bytes that nobody has read.
+///
+/// # Errors
+/// If nothing listens there.
+///
+/// # Panics
+/// If the task that connects does.
+pub async fn connect_with_window(socket: &Path, bytes: u32) -> Result<Clients, Error> {
+    connect_as(Endpoint::from_static("http://hull").initial_stream_window_size(bytes), socket).await
+}
+
+async fn connect_as(endpoint: Endpoint, socket: &Path) -> Result<Clients, Error> {
     let socket: PathBuf = socket.to_owned();
     let connector = service_fn(move |_| {
         let socket = socket.clone();
         async move { UnixStream::connect(socket).await.map(TokioIo::new) }
     });
-    let connecting = async move { Endpoint::from_static("http://hull").connect_with_connector(connector).await };
+    let connecting = async move { endpoint.connect_with_connector(connector).await };
     Ok(Clients::over(connections().spawn(connecting).await.expect("the connecting task")?))
 }

@@ -224,6 +224,8 @@ impl Prometheus {
             assert!(ended.is_none(), "prometheus ended: run `make deps`?\n{}", prometheus.log());
             prometheus.network.is_open("127.0.0.1", port).then_some(())
         });
+        // It listens before it can answer.
+        wait::until("Prometheus is ready", || (prometheus.ask("/-/ready").status == 200).then_some(()));
         prometheus
     }
 
@@ -253,8 +255,11 @@ impl Prometheus {
     /// # Panics
     /// If it is not JSON.
     pub fn get(&self, path: &str) -> Value {
-        let request = format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n");
-        serde_json::from_str(&ask(&self.network, self.port, &request).body).expect("JSON of Prometheus")
+        serde_json::from_str(&self.ask(path).body).expect("JSON of Prometheus")
+    }
+
+    fn ask(&self, path: &str) -> Answer {
+        ask(&self.network, self.port, &format!("GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n"))
     }
 }
 

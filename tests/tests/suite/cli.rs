@@ -189,7 +189,13 @@ async fn lists_come_as_table_json_and_yaml_and_are_filtered() {
     assert!(json(&hullctl(&hull, &["info", "-o", "json"]).ok())["apiVersion"] == "hull.v1");
     assert!(hullctl(&hull, &["version"]).ok().contains(env!("CARGO_PKG_VERSION")));
     let stats = hullctl(&hull, &["stats", "--no-stream", &id]).ok();
-    assert!(stats.contains(&id[..12]), "{stats}");
+    assert!(stats.contains(&id[..12]) && stats.contains("NET I/O"), "{stats}");
+    let wide = hullctl(&hull, &["stats", "--no-stream", "-o", "wide", &id]).ok();
+    assert!(wide.contains("CPU STALL") && wide.lines().count() == 2, "{wide}");
+    let data = json(&hullctl(&hull, &["stats", "--no-stream", "-o", "json", &id]).ok());
+    assert_eq!(data["stats"][0]["network"]["interfaces"][0]["name"], "lo", "{data}");
+    let node = hullctl(&hull, &["stats", "--no-stream", "--node"]).ok();
+    assert!(node.contains("MEM USED / TOTAL") && node.lines().count() == 2, "{node}");
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use super::process::Process;
 use crate::images::Kept;
 use crate::lifecycle::State;
 use crate::space::Space;
+use crate::stats::Passes;
 
 /// Every state, in the order of a life.
 const STATES: [State; 7] =
@@ -28,6 +29,7 @@ pub(super) struct AgentNow {
     pub(super) images: Kept,
     pub(super) store: StoreNow,
     pub(super) shims: ShimsNow,
+    pub(super) stats: StatsNow,
     /// Of the file system that the data is on.
     pub(super) space: Option<Space>,
     pub(super) process: Process,
@@ -47,12 +49,20 @@ pub(super) struct ShimsNow {
     pub(super) warm_wanted: usize,
 }
 
+/// The sampler of statistics at one moment.
+#[derive(Debug)]
+pub(super) struct StatsNow {
+    pub(super) passes: Passes,
+    pub(super) streams: usize,
+}
+
 impl Collector for AgentNow {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let to = &mut encoder;
         let build = [([("version", env!("CARGO_PKG_VERSION")), ("api", API)], Value::Whole(1))];
         gauge("hull_build_info", "Version of hulld and of its API.").lines(to, build)?;
         self.encode_containers(to)?;
+        self.encode_stats(to)?;
         self.encode_files(to)?;
         self.encode_process(to)
     }
@@ -70,6 +80,13 @@ impl AgentNow {
         gauge("hull_shims_warm", "Shims that wait for a container.").line(to, Some(self.shims.warm))?;
         gauge("hull_shims_warm_wanted", "Shims that are to wait for a container.")
             .line(to, Some(self.shims.warm_wanted))
+    }
+
+    fn encode_stats(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Passes { count, time } = self.stats.passes;
+        counter("hull_stats_passes_total", "Times that containers or the node were read.").line(to, Some(count))?;
+        counter("hull_stats_pass_seconds_total", "Time of this reading.").line(to, Some(time.as_secs_f64()))?;
+        gauge("hull_stats_streams", "Streams of statistics that are open.").line(to, Some(self.stats.streams))
     }
 
     fn encode_files(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {

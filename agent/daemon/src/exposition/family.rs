@@ -12,6 +12,8 @@ pub(super) enum Kind {
     Counter,
     /// It goes up and down.
     Gauge,
+    /// It grows, but its name is not that of a counter.
+    Untyped,
 }
 
 /// The head of a metric.
@@ -56,6 +58,10 @@ pub(super) const fn gauge(name: &'static str, help: &'static str) -> Head {
     Head { kind: Kind::Gauge, name, help }
 }
 
+pub(super) const fn untyped(name: &'static str, help: &'static str) -> Head {
+    Head { kind: Kind::Untyped, name, help }
+}
+
 impl Head {
     /// Writes lines with labels.
     pub(super) fn lines<L: EncodeLabelSet>(
@@ -87,6 +93,7 @@ impl Head {
             // The encoder writes the suffix of a counter itself.
             Kind::Counter => (self.name.strip_suffix("_total").unwrap_or(self.name), MetricType::Counter),
             Kind::Gauge => (self.name, MetricType::Gauge),
+            Kind::Untyped => (self.name, MetricType::Unknown),
         };
         to.encode_descriptor(name, self.help, None, kind)
     }
@@ -96,8 +103,10 @@ impl Head {
             (Kind::Counter, Value::Whole(value)) => line.encode_counter::<NoLabelSet, _, f64>(&value, None),
             (Kind::Counter, Value::Real(value)) => line.encode_counter::<NoLabelSet, _, f64>(&value, None),
             // The encoder has no gauge beyond.
-            (Kind::Gauge, Value::Whole(value)) => line.encode_gauge(&i64::try_from(value).unwrap_or(i64::MAX)),
-            (Kind::Gauge, Value::Real(value)) => line.encode_gauge(&value),
+            (Kind::Gauge | Kind::Untyped, Value::Whole(value)) => {
+                line.encode_gauge(&i64::try_from(value).unwrap_or(i64::MAX))
+            }
+            (Kind::Gauge | Kind::Untyped, Value::Real(value)) => line.encode_gauge(&value),
         }
     }
 }

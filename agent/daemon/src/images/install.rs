@@ -16,7 +16,8 @@ use super::media::OCI_MANIFEST;
 use super::record::{Image, Layer, Record, Source};
 use super::{Shared, compression, layer_file};
 use crate::error::{Error, Reason, Result};
-use crate::store::{Table, Write};
+use crate::events::{ImageChange, What};
+use crate::store::{Commit, Table, Write};
 
 /// Layers converted side by side.
 const WORKERS_MAX: usize = 4;
@@ -124,7 +125,7 @@ pub(super) fn only(mut images: Vec<Arc<Image>>) -> Result<Arc<Image>> {
 
 /// Writes the records together, then shows the images.
 fn record_images(shared: &Shared, prepared: Vec<Prepared>) -> Result<Vec<Arc<Image>>> {
-    let (mut images, mut writes) = (Vec::new(), Vec::new());
+    let (mut images, mut writes, mut events) = (Vec::new(), Vec::new(), Vec::new());
     for Prepared { digest, mut names, mut record } in prepared {
         if let Ok(old) = shared.catalog.get(&digest) {
             names.extend(old.names.iter().cloned());
@@ -140,9 +141,10 @@ fn record_images(shared: &Shared, prepared: Vec<Prepared>) -> Result<Vec<Arc<Ima
             key: name.clone(),
             value: digest.clone().into_bytes(),
         }));
+        events.push(What::image(&digest, &names, ImageChange::Added).encode_now()?);
         images.push(Image { digest, names, record });
     }
-    shared.commit(writes)?;
+    shared.commit(Commit { writes, events })?;
     let images = images.into_iter().map(|image| shared.catalog.insert(image)).collect();
     shared.mirror_index();
     Ok(images)

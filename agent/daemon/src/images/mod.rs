@@ -19,6 +19,7 @@ mod changes;
 mod commit;
 mod compression;
 mod content;
+mod copy;
 mod document;
 mod erofs;
 mod export;
@@ -59,7 +60,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::blocking::blocking;
 use crate::error::{Reason, Result};
 use crate::space;
-use crate::store::{Store, Write};
+use crate::store::{Commit, Store, Write};
 use catalog::{Catalog, LeasedFor};
 use content::ContentStore;
 use pull::Pulls;
@@ -68,8 +69,9 @@ use registry::Registries;
 use remove::UserOf;
 
 pub(crate) use catalog::Lease;
-pub(crate) use changes::{Change, ChangeKind, Owners, WritableLayer};
+pub(crate) use changes::{Change, ChangeKind, Owners, Shrunk, WritableLayer};
 pub(crate) use commit::{CommitOptions, Committing};
+pub(crate) use copy::{Files, PathKind, PathStat, UnpackOptions, Unpacked};
 pub(crate) use export::Export;
 pub(crate) use history::HistoryEntry;
 pub(crate) use import::{ArchiveFormat, ImportOptions, Progress};
@@ -314,9 +316,9 @@ impl Shared {
 
     /// Writes records; `false`: the journal has them, but a full disk keeps them from being safe. They are visible and the
     /// store goes on trying; only a power cut until then would take them back.
-    fn commit(&self, writes: Vec<Write>) -> Result<bool> {
-        let first = writes.first().cloned();
-        let Err(error) = self.store.commit_durable_blocking(writes) else { return Ok(true) };
+    fn commit(&self, commit: Commit) -> Result<bool> {
+        let first = commit.writes.first().cloned();
+        let Err(error) = self.store.commit_durable_blocking(commit) else { return Ok(true) };
         let visible = match first {
             Some(Write::Put { table, key, value }) => self.store.get(table, &key)? == Some(value),
             Some(Write::Delete { table, key }) => self.store.get(table, &key)?.is_none(),

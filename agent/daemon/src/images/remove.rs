@@ -3,7 +3,8 @@
 use super::record::Image;
 use super::{Shared, sweep};
 use crate::error::{Error, Reason, Result};
-use crate::store::{Table, Write};
+use crate::events::{ImageChange, What};
+use crate::store::{Commit, Table, Write};
 
 /// What a removal did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +24,11 @@ pub(super) fn remove(shared: &Shared, reference: &str, user_of: &UserOf<'_>) -> 
     let _changes = shared.lock_changes();
     let (image, name) = shared.catalog.find(reference)?;
     if let Some(name) = name.filter(|_| image.names.len() > 1) {
-        shared.commit(vec![Write::Delete { table: Table::ImageNames, key: name.clone() }])?;
+        let writes = vec![Write::Delete { table: Table::ImageNames, key: name.clone() }];
+        shared.commit(Commit {
+            writes,
+            events: vec![What::image(&image.digest, std::slice::from_ref(&name), ImageChange::Untagged).encode_now()?],
+        })?;
         shared.catalog.untag(&name);
         shared.mirror_index();
         return Ok(Removed { untagged: vec![name], deleted: None, freed_bytes: 0 });
@@ -53,7 +58,8 @@ pub(super) fn forget(shared: &Shared, image: &Image, user_of: &UserOf<'_>) -> Re
     shared.mirror_index();
     let mut writes = vec![Write::Delete { table: Table::Images, key: image.digest.clone() }];
     writes.extend(image.names.iter().map(|name| Write::Delete { table: Table::ImageNames, key: name.clone() }));
-    shared.commit(writes).inspect_err(|_| {
+    let events = vec![What::image(&image.digest, &image.names, ImageChange::Removed).encode_now()?];
+    shared.commit(Commit { writes, events }).inspect_err(|_| {
         shared.catalog.insert(image.clone());
         shared.mirror_index();
     })

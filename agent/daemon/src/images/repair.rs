@@ -148,7 +148,7 @@ pub(super) fn record(shared: &Shared, layer: &Layer) -> Result<()> {
     if writes.is_empty() {
         return Ok(());
     }
-    shared.commit(writes)?;
+    shared.commit(writes.into())?;
     changed.into_iter().for_each(|image| drop(shared.catalog.insert(image)));
     Ok(())
 }

@@ -7,7 +7,8 @@ use super::limits::NAMES_MAX;
 use super::record::Image;
 use super::reference::Reference;
 use crate::error::{Error, Reason, Result};
-use crate::store::{Table, Write};
+use crate::events::{ImageChange, What};
+use crate::store::{Commit, Table, Write};
 
 /// Gives an image a further name; one that another image had goes over to it.
 pub(super) fn tag(shared: &Shared, reference: &str, name: &str) -> Result<Arc<Image>> {
@@ -26,7 +27,11 @@ pub(super) fn tag(shared: &Shared, reference: &str, name: &str) -> Result<Arc<Im
         return Err(Error::new(Reason::LimitExceeded, line).hint("remove names that nobody needs"));
     }
     let value = image.digest.clone().into_bytes();
-    shared.commit(vec![Write::Put { table: Table::ImageNames, key: name.clone(), value }])?;
+    let writes = vec![Write::Put { table: Table::ImageNames, key: name.clone(), value }];
+    shared.commit(Commit {
+        writes,
+        events: vec![What::image(&image.digest, std::slice::from_ref(&name), ImageChange::Tagged).encode_now()?],
+    })?;
     let mut image = (*image).clone();
     image.names.push(name);
     image.names.sort();

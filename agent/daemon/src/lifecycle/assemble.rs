@@ -264,7 +264,7 @@ fn compile(context: &Context, start: &Start, sources: &Sources<'_>) -> Result<hu
             image: sources.image,
             id: &record.id,
             run_dir: &text(&sources.dirs.run)?,
-            log_path: Some(&text(&sources.dirs.log())?),
+            log: context.logs.plan(text(&sources.dirs.log())?, &record.config.log),
             layers: &layers,
             upper: &text(&sources.dirs.upper())?,
             work: &text(&sources.dirs.work())?,

@@ -93,6 +93,7 @@ fn targets(spec: Option<&[u8]>) -> Result<BTreeSet<String>> {
 }
 
 fn disturbance(name: &str) -> Error {
-    let line = format!("container {name} ran on while it was being committed: it was started, resumed or stopped");
+    let line =
+        format!("container {name} ran on while it was being committed: it was started, resumed, stopped or copied to");
     Error::new(Reason::InvalidState, line).hint("commit it again")
 }

@@ -1,8 +1,10 @@
 //! What a user asked for: checked, typed, kept in the container's record. Made by `service/convert.rs`, read by `spec.rs`.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use hull_wire::{LogPlan, LogRate};
 use serde::{Deserialize, Serialize};
 
 /// A container as it was asked for. Absent fields take the image's value or the default, see `proto/hull/v1/spec.proto`.
@@ -46,6 +48,48 @@ pub(crate) struct ContainerConfig {
     pub(crate) oom_score_adj: Option<i32>,
     /// Bytes.
     pub(crate) shm_size: Option<u64>,
+    pub(crate) log: LogConfig,
+}
+
+/// How output is logged. `None`: as the node has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct LogConfig {
+    /// Bytes.
+    pub(crate) max_size: Option<u64>,
+    pub(crate) max_files: Option<u32>,
+    pub(crate) rate: Option<LogRate>,
+}
+
+/// Limits of logs that do not have their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LogLimits {
+    /// Bytes of one file.
+    pub(crate) max_size: u64,
+    pub(crate) max_files: u32,
+}
+
+impl LogLimits {
+    /// What one file may have.
+    pub(crate) const SIZES: RangeInclusive<u64> = 64 << 10..=1 << 40;
+    /// How many files there may be.
+    pub(crate) const FILES: RangeInclusive<u32> = 1..=10_000;
+
+    /// The log of a container.
+    pub(crate) fn plan(self, path: String, config: &LogConfig) -> LogPlan {
+        LogPlan {
+            path,
+            max_size: config.max_size.unwrap_or(self.max_size),
+            max_files: config.max_files.unwrap_or(self.max_files),
+            rate: config.rate,
+        }
+    }
+}
+
+impl Default for LogLimits {
+    fn default() -> Self {
+        Self { max_size: 16 << 20, max_files: 5 }
+    }
 }
 
 /// Contents of /etc/resolv.conf.

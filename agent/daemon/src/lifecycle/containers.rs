@@ -12,13 +12,15 @@ use super::index::Index;
 use super::keyed_lock::KeyedLock;
 use super::record::{Exit, Record, RequestKey, View};
 use super::spec;
-use super::spec::validate::validate_resources;
+use super::spec::validate::{check_name, validate_resources};
 use super::state::State;
 use crate::blocking::blocking;
 use crate::error::{Error, Reason, Result};
+use crate::events::ContainerChange;
 use crate::metrics::Metrics;
+use crate::runtime::processes::{self, Process};
 use crate::space;
-use crate::store::{Table, Write};
+use crate::store::{Commit, Table, Write};
 
 /// The containers of this node.
 #[derive(Clone, Debug)]
@@ -37,6 +39,9 @@ pub(crate) struct Created {
     /// Of init; 0 if it was not started.
     pub(crate) pid: i32,
 }
+
+/// Hexadecimal digits of an id.
+const ID_LENGTH: usize = 64;
 
 /// What to wait for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,7 +149,8 @@ impl Containers {
 
     async fn store_new(&self, record: Record) -> Result<Arc<Handle>> {
         let write = Write::Put { table: Table::Containers, key: record.id.clone(), value: record.encode()? };
-        self.context.store.commit(vec![write]).await?;
+        let events = vec![record.event(ContainerChange::Created)?];
+        self.context.store.commit(Commit { writes: vec![write], events }).await?;
         let request = record.request.clone();
         let handle = Container::spawn(&self.context, &self.index, record, None);
         self.index.insert(Arc::clone(&handle), request.as_ref());
@@ -200,6 +206,22 @@ impl Containers {
         handle.ask(|reply| Request::Update(change, reply)).await
     }
 
+    /// Gives a container another name.
+    pub(crate) async fn rename(&self, reference: &str, name: &str) -> Result<()> {
+        if name.is_empty() {
+            return Err(Error::invalid("name", "is required"));
+        }
+        check_name("name", name)?;
+        let (handle, name) = (self.find(reference)?, name.to_owned());
+        handle.ask(|reply| Request::Rename(name, reply)).await.map_err(|error| self.explain(error))
+    }
+
+    /// The processes of a container that runs; whether there are more.
+    pub(crate) async fn top(&self, reference: &str) -> Result<(Vec<Process>, bool)> {
+        let (cgroup, init) = self.find(reference)?.ask(Request::Processes).await?;
+        blocking(move || processes::list(&cgroup.processes()?, init)).await
+    }
+
     /// Removes a container: its id.
     pub(crate) async fn remove(&self, reference: &str, force: bool) -> Result<String> {
         let handle = match self.find(reference) {
@@ -214,6 +236,19 @@ impl Containers {
     /// One container.
     pub(crate) fn get(&self, reference: &str) -> Result<Arc<View>> {
         Ok(self.find(reference)?.view())
+    }
+
+    /// Id of a container that there is or, as long as that is remembered, was; another reference that could be an id is taken for one.
+    pub(crate) fn id_of_any(&self, reference: &str) -> Result<String> {
+        match self.index.find(reference) {
+            Ok(handle) => Ok(handle.view().id.clone()),
+            Err(error) if error.reason == Reason::ContainerNotFound => {
+                let is_id = reference.len() == ID_LENGTH && reference.bytes().all(|byte| byte.is_ascii_hexdigit());
+                let removed = self.index.find_removed(reference);
+                removed.or_else(|| is_id.then(|| reference.to_owned())).ok_or(error)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The OCI runtime spec of the last start, as JSON.

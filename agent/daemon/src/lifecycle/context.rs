@@ -1,7 +1,11 @@
 //! What every container's task works with. Made once, in `app.rs`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
+use super::config::LogLimits;
 use super::disk::WritableLayers;
 use super::record::Record;
 use super::security::capabilities::HostCapabilities;
@@ -29,8 +33,11 @@ pub(crate) struct Context {
     pub(crate) dirs: Dirs,
     pub(crate) writable: WritableLayers,
     pub(crate) shims: ShimPool,
+    /// A permit for each copy of files that is under way.
+    pub(crate) copies: Arc<Semaphore>,
     pub(crate) userns: UsernsRanges,
     pub(crate) seccomp: SeccompCache,
+    pub(crate) logs: LogLimits,
     pub(crate) host: Host,
 }
 
@@ -77,6 +84,9 @@ impl Host {
 
 /// Time for a shim to set a container up. Image layers on slow disks and bind mounts on network file systems count.
 pub(crate) const START_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Most copies of files at once: each has a thread of its own, which a slow disk or a hung mount may hold up.
+pub(crate) const COPIES_MAX: usize = 64;
 
 /// Grace period between stop signal and SIGKILL where nobody said otherwise.
 pub(crate) const STOP_TIMEOUT: Duration = Duration::from_secs(10);

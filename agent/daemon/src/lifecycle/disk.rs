@@ -124,13 +124,13 @@ impl Containers {
         }
     }
 
-    /// What each container takes. Asks the disk for the length of each log, and for nothing else.
+    /// What each container takes. Asks the disk for the length of each log's files, and for nothing else.
     pub(crate) async fn disk_usage(&self) -> Result<Vec<ContainerUsage>> {
         let views = self.list();
         let logs: Vec<_> = views.iter().map(|view| view.log_path.clone()).collect();
         let logs = blocking(move || {
             // One that never ran, or that is being removed, has none.
-            Ok(logs.iter().map(|log| std::fs::metadata(log).map_or(0, |log| log.len())).collect::<Vec<_>>())
+            Ok(logs.iter().map(|log| super::logs::bytes(log)).collect::<Vec<_>>())
         });
         let logs = logs.await?;
         let measurements = self.context.writable.measurements();

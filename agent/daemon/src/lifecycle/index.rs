@@ -54,6 +54,14 @@ impl Index {
         self.write().names.remove(name);
     }
 
+    /// Gives a name back that the container `id` has no longer.
+    pub(crate) fn unreserve_of(&self, name: &str, id: &str) {
+        let mut maps = self.write();
+        if maps.names.get(name).is_some_and(|owner| owner == id) {
+            maps.names.remove(name);
+        }
+    }
+
     /// Makes a container known.
     pub(crate) fn insert(&self, handle: Arc<Handle>, request: Option<&RequestKey>) {
         let mut maps = self.write();

@@ -1,8 +1,11 @@
 //! Reads a container's log: lines of Kubernetes' CRI format, "TIME stdout|stderr F|P CONTENT\n".
 //!
-//! The shim appends to the file; this only reads it. Memory is bounded by one batch and one line, whatever the file holds.
+//! The shim writes its files; this only reads them, from the oldest to the newest. A file that is being read stays open, so that
+//! rotation does not take it away; those after it may go, and then the reader says how many did. Memory is bounded by one batch and
+//! one line, whatever the files hold.
 //! A line that is torn (the node crashed while it was written) or not of the format is left out.
 
+mod files;
 mod line;
 mod tail;
 mod watch;
@@ -13,8 +16,12 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use bytes::{Bytes, BytesMut};
+use memchr::memchr;
 
-pub(crate) use self::line::{LogEntry, LogStream};
+use self::files::Files;
+pub(crate) use self::files::{Place, bytes};
+use self::line::LastTime;
+pub(crate) use self::line::{LogEntry, LogStream, LostOutput};
 pub(crate) use self::watch::LogWatch;
 use crate::error::{Error, Result};
 
@@ -38,6 +45,18 @@ pub(crate) struct LogOptions {
     pub(crate) until: Option<u64>,
     /// Only this stream.
     pub(crate) stream: Option<LogStream>,
+    /// Only what comes after this.
+    pub(crate) from: Option<Place>,
+}
+
+/// Entries, in their order.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) entries: Vec<LogEntry>,
+    /// Where the log goes on after them.
+    pub(crate) next: Place,
+    /// Files before them that were removed before they could be read.
+    pub(crate) lost_files: u64,
 }
 
 impl LogOptions {
@@ -52,75 +71,102 @@ impl LogOptions {
 #[derive(Debug)]
 pub(crate) struct LogReader {
     path: PathBuf,
+    files: Files,
     options: LogOptions,
-    /// `None`: the container never wrote, so there is no file yet.
+    /// The file that is read; `None`: the container never wrote, so there is none yet.
     file: Option<File>,
-    /// Offset in the file of the first byte after `buffer`.
-    position: u64,
+    /// In that file, the first byte after `buffer`.
+    place: Place,
     /// What was read and not yet handed out; never more than a line and a block.
     buffer: BytesMut,
     /// Whether the line at the front of `buffer` is longer than [`MAX_LINE`] and is dropped up to its end.
     overlong: bool,
+    /// The file has a successor, so that its end is the end.
+    complete: bool,
+    lost_files: u64,
     /// With `tail`: where the wanted entries of each stream start.
     start: tail::Start,
+    last_time: LastTime,
 }
 
 impl LogReader {
     /// Opens a log. One that does not exist yet is an empty one.
     ///
     /// # Errors
-    /// If the file cannot be opened or read.
+    /// If a file cannot be opened or read, or if the place to go on from is not in this log.
     pub(crate) fn open(path: &Path, options: LogOptions) -> Result<Self> {
         let mut reader = Self {
             path: path.to_owned(),
+            files: Files::new(path),
             options,
             file: None,
-            position: 0,
+            place: Place::default(),
             buffer: BytesMut::new(),
             overlong: false,
+            complete: false,
+            lost_files: 0,
             start: tail::Start::default(),
+            last_time: LastTime::default(),
         };
-        reader.file = reader.open_file()?;
-        if let (Some(file), Some(lines)) = (&reader.file, reader.options.tail) {
-            reader.start = tail::find(file, lines, &reader.options).map_err(|error| reader.failed(&error))?;
-            reader.position = reader.start.first();
+        if let Some(from) = reader.options.from {
+            reader.go_on(from)?;
+        } else if let Some(lines) = reader.options.tail {
+            let start = tail::find(&reader.files, lines, &reader.options).map_err(|error| reader.failed(&error))?;
+            reader.start = start;
+            reader.place = start.first();
+            reader.file = reader.open_file(reader.place.number)?;
+        } else {
+            reader.place.number = reader.first_file()?;
+            reader.file = reader.open_file(reader.place.number)?;
         }
         Ok(reader)
     }
 
-    /// The next entries, in the order of the file; empty at its present end.
+    /// The next entries; none at the present end.
     ///
     /// # Errors
-    /// If the file cannot be read.
-    pub(crate) fn next_batch(&mut self) -> Result<Vec<LogEntry>> {
-        let (mut batch, mut size) = (Vec::new(), 0);
-        while size < BATCH {
+    /// If a file cannot be read.
+    pub(crate) fn next_batch(&mut self) -> Result<Batch> {
+        let (mut entries, mut size) = (Vec::new(), 0);
+        let mut lost_files = std::mem::take(&mut self.lost_files);
+        'full: while size < BATCH {
             while let Some((offset, line)) = self.take_line() {
                 if let Some(entry) = self.wanted(offset, line) {
                     size += entry.line.len() + ENTRY_OVERHEAD;
-                    batch.push(entry);
+                    entries.push(entry);
                     if size >= BATCH {
-                        return Ok(batch);
+                        break 'full;
                     }
                 }
             }
-            if !self.fill()? && !self.next_file()? {
+            if self.fill()? {
+                continue;
+            }
+            // Entries after a gap are in a batch of their own, which tells of it.
+            if !self.next_file()? || (self.lost_files > 0 && !entries.is_empty()) {
                 break;
             }
+            lost_files += std::mem::take(&mut self.lost_files);
         }
-        Ok(batch)
+        Ok(Batch { entries, next: self.next_place(), lost_files })
     }
 
-    fn wanted(&self, offset: u64, line: Bytes) -> Option<LogEntry> {
-        let entry = line::parse(line)?;
-        (self.options.wants(entry.stream, entry.time) && self.start.covers(entry.stream, offset)).then_some(entry)
+    fn wanted(&mut self, offset: u64, line: Bytes) -> Option<LogEntry> {
+        let entry = line::parse(line, &mut self.last_time)?;
+        let place = Place { offset, ..self.place };
+        (self.options.wants(entry.stream, entry.time) && self.start.covers(entry.stream, place)).then_some(entry)
+    }
+
+    /// Place of the first byte of `buffer`.
+    fn next_place(&self) -> Place {
+        Place { offset: self.place.offset - self.buffer.len() as u64, ..self.place }
     }
 
     /// The next whole line and its offset, if the buffer holds one.
     fn take_line(&mut self) -> Option<(u64, Bytes)> {
         loop {
-            let offset = self.position - self.buffer.len() as u64;
-            let Some(end) = self.buffer.iter().position(|&byte| byte == b'\n') else {
+            let offset = self.next_place().offset;
+            let Some(end) = memchr(b'\n', &self.buffer) else {
                 if self.buffer.len() > MAX_LINE {
                     self.buffer.clear();
                     self.overlong = true;
@@ -139,50 +185,99 @@ impl LogReader {
         let Some(file) = &self.file else { return Ok(false) };
         let filled = self.buffer.len();
         self.buffer.resize(filled + BLOCK, 0);
-        let read = file.read_at(&mut self.buffer[filled..], self.position);
+        let read = file.read_at(&mut self.buffer[filled..], self.place.offset);
         let length = *read.as_ref().unwrap_or(&0);
         self.buffer.truncate(filled + length);
-        self.position += length as u64;
+        self.place.offset += length as u64;
         match read {
-            Ok(length) => Ok(length > 0),
+            Ok(0) => {
+                // A line that is not whole may be taken back by its writer (disk full): it is read again.
+                self.place = self.next_place();
+                self.buffer.clear();
+                Ok(false)
+            }
+            Ok(_) => Ok(true),
             Err(error) if error.kind() == ErrorKind::Interrupted => Ok(true),
             Err(error) => Err(self.failed(&error)),
         }
     }
 
-    /// At the end of a file: goes on to the one that took its place (rotation), or to its start if it became shorter.
-    /// False if there is nothing new.
+    /// At the end of a file: goes on to the next one. False if there is nothing new.
     fn next_file(&mut self) -> Result<bool> {
-        let Some(new) = self.open_file()? else { return Ok(false) };
-        let new_metadata = new.metadata().map_err(|error| self.failed(&error))?;
-        let same = match &self.file {
-            Some(old) => {
-                let old = old.metadata().map_err(|error| self.failed(&error))?;
-                // What was written between the last read and the rotation.
-                if old.ino() != new_metadata.ino() && old.len() > self.position {
-                    return Ok(true);
-                }
-                old.ino() == new_metadata.ino() && old.dev() == new_metadata.dev()
-            }
-            None => false,
+        let Some(file) = &self.file else {
+            return self.begin_after_gap(self.place.number);
         };
-        if same && new_metadata.len() >= self.position {
-            return Ok(new_metadata.len() > self.position);
+        let metadata = file.metadata().map_err(|error| self.failed(&error))?;
+        let after = self.place.number.saturating_add(1);
+        let Some(next) = self.open_file(after)? else {
+            // With the file itself gone, its successors were there, and are gone too.
+            return if metadata.nlink() > 0 { Ok(false) } else { self.begin_after_gap(after) };
+        };
+        // What was written between the last read and the rotation.
+        if !std::mem::replace(&mut self.complete, true) {
+            return Ok(true);
         }
-        self.file = Some(new);
-        self.position = 0;
-        self.buffer.clear();
-        self.overlong = false;
-        self.start = tail::Start::default();
-        Ok(new_metadata.len() > 0)
+        self.enter(after, next);
+        Ok(true)
     }
 
-    fn open_file(&self) -> Result<Option<File>> {
-        match File::open(&self.path) {
-            Ok(file) => Ok(Some(file)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(self.failed(&error)),
+    /// Goes to the first file that is left of those from `wanted` on; false if there is none.
+    fn begin_after_gap(&mut self, wanted: u64) -> Result<bool> {
+        let first = self.first_file()?;
+        let Some(file) = self.open_file(first)?.filter(|_| first >= wanted) else { return Ok(false) };
+        self.lost_files += first - wanted;
+        self.enter(first, file);
+        Ok(true)
+    }
+
+    fn enter(&mut self, number: u64, file: File) {
+        self.file = Some(file);
+        self.place = Place { number, offset: 0 };
+        self.buffer.clear();
+        self.overlong = false;
+        self.complete = false;
+    }
+
+    /// Goes on from a place that was told to a reader.
+    fn go_on(&mut self, from: Place) -> Result<()> {
+        let foreign = || Error::invalid("cursor", "is not one of this container's log");
+        if let Some(file) = self.open_file(from.number)? {
+            let length = file.metadata().map_err(|error| self.failed(&error))?.len();
+            if length < from.offset {
+                return Err(foreign());
+            }
+            self.enter(from.number, file);
+            self.place = from;
+            return Ok(());
         }
+        if self.first_file()? < from.number {
+            return Err(foreign());
+        }
+        self.place = Place { offset: 0, ..from };
+        Ok(())
+    }
+
+    /// Number of the file to begin with: the oldest, or one after it if all before that are too old.
+    fn first_file(&self) -> Result<u64> {
+        let numbers = self.files.numbers().map_err(|error| self.failed(&error))?;
+        let mut first = numbers.first().copied().unwrap_or(0);
+        let Some(since) = self.options.since else { return Ok(first) };
+        for number in numbers {
+            let begins = match self.open_file(number)? {
+                Some(file) => line::first_time(&file).map_err(|error| self.failed(&error))?,
+                None => None,
+            };
+            match begins {
+                Some(time) if time >= since => break,
+                Some(_) => first = number,
+                None => {}
+            }
+        }
+        Ok(first)
+    }
+
+    fn open_file(&self, number: u64) -> Result<Option<File>> {
+        self.files.open(number).map_err(|error| self.failed(&error))
     }
 
     fn failed(&self, error: &std::io::Error) -> Error {

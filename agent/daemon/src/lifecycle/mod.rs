@@ -6,6 +6,7 @@ pub(crate) mod config;
 mod container;
 mod containers;
 mod context;
+mod copy;
 mod disk;
 mod index;
 mod keyed_lock;
@@ -21,7 +22,7 @@ mod state;
 mod userns;
 
 pub(crate) use containers::{Containers, WaitCondition};
-pub(crate) use context::{Context, Host};
+pub(crate) use context::{COPIES_MAX, Context, Host};
 pub(crate) use disk::{ContainerUsage, WritableLayers};
 pub(crate) use record::{Exit, View};
 pub(crate) use security::seccomp::SeccompCache;

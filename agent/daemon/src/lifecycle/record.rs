@@ -14,6 +14,7 @@ pub(crate) use hull_wire::StepTime;
 use super::config::ContainerConfig;
 use super::state::State;
 use crate::error::{Error, Reason, Result};
+use crate::events::{ContainerChange, What};
 
 /// Version of the records that this agent writes. A newer one is refused, never guessed at.
 const VERSION: u32 = 1;
@@ -56,6 +57,12 @@ impl Exit {
         }
     }
 
+    /// As an event.
+    pub(crate) fn event(&self) -> ContainerChange {
+        let (code, signal, oom_killed) = (self.code, self.signal, self.oom_killed);
+        ContainerChange::Exited { code, signal, oom_killed, error: self.error.clone() }
+    }
+
     /// Of a container whose end nobody saw.
     pub(crate) fn lost(why: &str) -> Self {
         Self { code: 255, signal: 0, oom_killed: false, finished_at_nanos: now_nanos(), error: why.to_owned() }
@@ -82,6 +89,9 @@ pub(crate) struct Record {
     pub(crate) request: Option<RequestKey>,
     pub(crate) created_at_nanos: u64,
     pub(crate) started_at_nanos: Option<u64>,
+    /// What its last start took.
+    #[serde(default)]
+    pub(crate) start_steps: Arc<[StepTime]>,
     pub(crate) exit: Option<Exit>,
     pub(crate) state: State,
     pub(crate) pid: i32,
@@ -131,6 +141,7 @@ impl Record {
             request,
             created_at_nanos: now_nanos(),
             started_at_nanos: None,
+            start_steps: Arc::default(),
             exit: None,
             state: State::Created,
             pid: 0,
@@ -139,6 +150,12 @@ impl Record {
             boot_id: String::new(),
             generation: 1,
         }
+    }
+
+    /// What happened to it, for the commit of that.
+    pub(crate) fn event(&self, change: ContainerChange) -> Result<Vec<u8>> {
+        let (id, name, image) = (self.id.clone(), self.name.clone(), self.config.image.clone());
+        What::Container { id, name, image, change }.encode_now()
     }
 
     /// For the store.

@@ -15,16 +15,17 @@ use std::sync::Arc;
 
 use hull_wire::{Outcome, RequestBody, Target};
 
-use super::container::{Container, Restored, Run, clean_cgroup, recorded_exit};
+use super::container::{Container, Request, Restored, Run, clean_cgroup, recorded_exit};
 use super::containers::Containers;
 use super::context::{KILL_DEADLINE, START_DEADLINE};
 use super::record::{Exit, Record, Tombstone};
 use super::state::State;
 use crate::blocking::blocking;
 use crate::error::{Error, Reason, Result};
+use crate::events::ContainerChange;
 use crate::runtime::dirs::ContainerDirs;
 use crate::runtime::shim::{Link, ShimClient};
-use crate::store::{Table, Write};
+use crate::store::{Commit, Table, Write};
 
 /// Containers looked at side by side.
 const PARALLEL: usize = 64;
@@ -74,11 +75,13 @@ impl Containers {
             self.context.userns.adopt(base);
         }
         let dirs = self.context.dirs.container(&id);
-        let mut restored = None;
+        let (mut restored, mut ended) = (None, None);
+        let told = record.state;
         let found = match self.look(&record, &dirs).await? {
             Found::Running(client, pid) => match self.adopt(&mut record, client, pid).await {
                 Ok(adopted) => {
                     restored = Some(adopted);
+                    self.tell_untold(told, &record).await?;
                     Found::AsRecorded
                 }
                 Err(error) => {
@@ -90,26 +93,50 @@ impl Containers {
             found => found,
         };
         match found {
-            Found::Ended(exit) => {
-                tracing::info!(container = %id, code = exit.code, "ended while no agent ran");
-                record.exit = Some(exit);
-                record.pid = 0;
-                record.state = State::Exited;
+            // The agent died after it had recorded this exit.
+            Found::Ended(exit) if record.state == State::Exited && record.exit.as_ref() == Some(&exit) => {
                 self.clean_up_after(&id).await;
-                let write = Write::Put { table: Table::Containers, key: id.clone(), value: record.encode()? };
-                self.context.store.commit(vec![write]).await?;
                 blocking(move || dirs.remove_run()).await?;
+            }
+            Found::Ended(exit) => {
+                self.clean_up_after(&id).await;
+                ended = Some(exit);
             }
             Found::Running(..) | Found::AsRecorded => {}
         }
-        let ended = restored.is_none() && record.state == State::Exited;
-        let (auto_remove, request) = (record.config.auto_remove, record.request.clone());
+        let auto_remove = record.state == State::Exited && record.config.auto_remove;
+        let request = record.request.clone();
         let handle = Container::spawn(&self.context, &self.index, record, restored);
         self.index.insert(Arc::clone(&handle), request.as_ref());
-        if ended && auto_remove {
-            handle.ask(|reply| super::container::Request::Remove { force: true, reply }).await?;
+        match ended {
+            Some(exit) => {
+                // One that was lost perhaps never ran.
+                let ran = !told.is_active() && exit.error.is_empty();
+                handle.ask(|reply| Request::Ended { ran, exit, reply }).await
+            }
+            None if auto_remove => handle.ask(|reply| Request::Remove { force: true, reply }).await,
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Tells what an agent did that died before it could record it: the state that it `told` last is not the one that is found.
+    async fn tell_untold(&self, told: State, record: &Record) -> Result<()> {
+        let mut changes = Vec::new();
+        if !told.is_active() {
+            changes.push(ContainerChange::Started { pid: record.pid });
+        }
+        match (told, record.state) {
+            (State::Paused, State::Running) => changes.push(ContainerChange::Resumed),
+            (State::Paused, _) => {}
+            (_, State::Paused) => changes.push(ContainerChange::Paused),
+            _ => {}
+        }
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let write = Write::Put { table: Table::Containers, key: record.id.clone(), value: record.encode()? };
+        let events = changes.into_iter().map(|change| record.event(change)).collect::<Result<Vec<_>>>()?;
+        self.context.store.commit(Commit { writes: vec![write], events }).await
     }
 
     async fn look(&self, record: &Record, dirs: &ContainerDirs) -> Result<Found> {

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use hull_wire::{AttachPipes, ExitRecord, Outcome, RequestBody, Target};
 use tokio::sync::oneshot;
@@ -32,7 +33,11 @@ pub(crate) struct Session {
     pub(crate) stderr: Option<Output>,
     pub(crate) control: Control,
     /// How the process ended; an error if that was not seen.
-    pub(crate) exit: oneshot::Receiver<Exit>,
+    pub(crate) exit: oneshot::Receiver<Result<Exit>>,
+    /// Whether the process was killed at its timeout.
+    pub(crate) timed_out: Arc<AtomicBool>,
+    /// Whether all that the process wrote can be read once it has ended: the outputs are pipes that nobody stands between.
+    pub(crate) direct: bool,
     _owner: Option<ExecOwner>,
 }
 
@@ -168,12 +173,12 @@ impl Containers {
         }
         let size = terminal.then(|| streams.stdout.as_ref().map(Output::terminal_size)).flatten();
         let control = Control { client, target: Target::Exec(exec_id), terminal: size };
-        if let Some(timeout) = config.timeout {
-            kill_after(control.clone(), timeout, &handle);
-        }
-        let exit = forward_exit(ended, Arc::clone(&owner.ended));
+        let timed_out = Arc::<AtomicBool>::default();
+        let limit = config.timeout.map(|time| Limit { time, control: control.clone(), over: Arc::clone(&timed_out) });
+        let exit = forward_exit(ended, Arc::clone(&owner.ended), limit);
         let Streams { stdin, stdout, stderr, .. } = streams;
-        Ok(Session { pid, terminal, stdin, stdout, stderr, control, exit, _owner: Some(owner) })
+        let direct = !terminal;
+        Ok(Session { pid, terminal, stdin, stdout, stderr, control, exit, timed_out, direct, _owner: Some(owner) })
     }
 
     /// The encoded plan of an exec, in a memfd.
@@ -231,8 +236,8 @@ impl Containers {
                 tracing::debug!(%error, "cannot set the terminal's size");
             }
         }
-        let terminal = config.terminal;
-        Ok(Session { pid, terminal, stdin, stdout: Some(stdout), stderr, control, exit, _owner: None })
+        let (terminal, stdout, timed_out) = (config.terminal, Some(stdout), Arc::default());
+        Ok(Session { pid, terminal, stdin, stdout, stderr, control, exit, timed_out, direct: false, _owner: None })
     }
 
     async fn connect(
@@ -261,32 +266,58 @@ fn not_started(outcome: &Outcome) -> Error {
     }
 }
 
-/// Kills the process of an exec when its time is over, unless the container is gone before.
-fn kill_after(control: Control, timeout: std::time::Duration, handle: &Arc<Handle>) {
-    let mut view = handle.watch();
-    tokio::spawn(async move {
-        let container_ended = wait_for(&mut view, |view| !view.state.is_active());
-        if tokio::time::timeout(timeout, container_ended).await.is_err()
-            && let Err(error) = control.signal(nix::libc::SIGKILL).await
-        {
-            tracing::debug!(%error, "an exec whose time is over has ended already");
-        }
-    });
+/// The time that an exec has.
+struct Limit {
+    time: Duration,
+    control: Control,
+    /// Becomes true when it is over.
+    over: Arc<AtomicBool>,
 }
 
-fn forward_exit(exit: oneshot::Receiver<ExitRecord>, ended: Arc<AtomicBool>) -> oneshot::Receiver<Exit> {
+/// Time for a process to end once it is killed: for ever where its container is frozen by version 1, or it waits for a disk.
+const KILL_GRACE: Duration = Duration::from_secs(2);
+
+/// Passes an exec's exit on, which comes soon after the limit at the latest. Ends with the exec, or its session.
+fn forward_exit(
+    mut exit: oneshot::Receiver<ExitRecord>,
+    ended: Arc<AtomicBool>,
+    limit: Option<Limit>,
+) -> oneshot::Receiver<Result<Exit>> {
     let (sender, receiver) = oneshot::channel();
     tokio::spawn(async move {
-        if let Ok(record) = exit.await {
-            ended.store(true, Ordering::Relaxed);
-            let _ = sender.send(Exit::from(record));
+        let result = match limit {
+            None => exit.await.ok().map(Ok),
+            Some(limit) => exit_within(&mut exit, &limit).await,
+        };
+        ended.store(matches!(result, Some(Ok(_))), Ordering::Relaxed);
+        if let Some(result) = result {
+            let _ = sender.send(result.map(Exit::from));
         }
     });
     receiver
 }
 
+/// Waits for an exit, and kills the process at its limit. `None`: nobody will see the exit.
+async fn exit_within(exit: &mut oneshot::Receiver<ExitRecord>, limit: &Limit) -> Option<Result<ExitRecord>> {
+    if let Ok(exit) = tokio::time::timeout(limit.time, &mut *exit).await {
+        return exit.ok().map(Ok);
+    }
+    limit.over.store(true, Ordering::Relaxed);
+    if let Err(error) = limit.control.signal(nix::libc::SIGKILL).await {
+        tracing::debug!(%error, "an exec whose time is over has ended already");
+    }
+    match tokio::time::timeout(KILL_GRACE, exit).await {
+        Ok(exit) => exit.ok().map(Ok),
+        Err(_) => Some(Err(Error::new(
+            Reason::DeadlineExceeded,
+            format!("the process was killed after {:?}, its timeout, but has not ended", limit.time),
+        )
+        .hint("in a paused container it ends once that is resumed"))),
+    }
+}
+
 /// The next exit of a container, for as long as someone listens.
-fn exit_of(handle: &Arc<Handle>) -> oneshot::Receiver<Exit> {
+fn exit_of(handle: &Arc<Handle>) -> oneshot::Receiver<Result<Exit>> {
     let (mut sender, receiver) = oneshot::channel();
     let mut view = handle.watch();
     let exits = view.borrow().exits;
@@ -294,10 +325,34 @@ fn exit_of(handle: &Arc<Handle>) -> oneshot::Receiver<Exit> {
         let ended = wait_for(&mut view, |view| view.exits > exits);
         tokio::select! {
             view = ended => if let Some(exit) = view.exit.clone() {
-                let _ = sender.send(exit);
+                let _ = sender.send(Ok(exit));
             },
             () = sender.closed() => {}
         }
     });
     receiver
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_limit_ends_with_its_exec() {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (ours, _theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+        let client = ShimClient::new(ours).unwrap();
+        let control = Control { client: Arc::clone(&client), target: Target::Exec(1), terminal: None };
+        let over = Arc::<AtomicBool>::default();
+        let limit = Limit { time: Duration::from_secs(3600), control, over: Arc::clone(&over) };
+        let (sender, ended) = oneshot::channel();
+        let exit = forward_exit(ended, Arc::default(), Some(limit));
+        sender.send(ExitRecord { code: 7, signal: 0, oom_killed: false, finished_at_nanos: 1 }).unwrap();
+        assert_eq!(exit.await.unwrap().unwrap().code, 7);
+        // Nothing of the limit is left: no timer, no client.
+        assert_eq!((Arc::strong_count(&over), Arc::strong_count(&client)), (1, 1));
+        assert!(!over.load(Ordering::Relaxed));
+    }
 }

@@ -128,19 +128,18 @@ impl ContainerDirs {
 
     /// Makes what a start needs; `owner` is the host's id of the container's root. Blocking.
     pub(crate) fn prepare(&self, owner: u32) -> Result<()> {
-        let make = |path: &Path, mode: u32| match DirBuilder::new().mode(mode).create(path) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
-            Err(error) => Err(Error::io(format!("creating {}", path.display()), &error)),
-        };
+        self.prepare_layer(owner)?;
+        make(&self.run, 0o700).map(drop)
+    }
+
+    /// Makes the writable layer alone, if it is not there. Blocking.
+    pub(crate) fn prepare_layer(&self, owner: u32) -> Result<()> {
         make(&self.data, 0o700)?;
         if make(&self.upper(), 0o755)? && owner != 0 {
             std::os::unix::fs::chown(self.upper(), Some(owner), Some(owner))
                 .map_err(|error| Error::io("changing the owner of the writable layer", &error))?;
         }
-        make(&self.work(), 0o700)?;
-        make(&self.run, 0o700)?;
-        Ok(())
+        make(&self.work(), 0o700).map(drop)
     }
 
     /// Removes what belongs to a run: socket, exit record and their directory. Blocking.
@@ -151,6 +150,15 @@ impl ContainerDirs {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// Makes a directory; whether it was missing.
+fn make(path: &Path, mode: u32) -> Result<bool> {
+    match DirBuilder::new().mode(mode).create(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(Error::io(format!("creating {}", path.display()), &error)),
     }
 }
 

@@ -6,7 +6,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use bytes::BytesMut;
 use nix::fcntl::OFlag;
+use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::error::{Error, Result};
@@ -55,6 +57,26 @@ fn pipe() -> Result<(OwnedFd, OwnedFd)> {
 }
 
 impl Output {
+    /// Reads what is there into the room of `buffer` without waiting; `None`: nothing is, `Some(0)`: the end.
+    pub(crate) fn read_now(&self, buffer: &mut BytesMut) -> io::Result<Option<usize>> {
+        let start = buffer.len();
+        buffer.resize(buffer.capacity(), 0);
+        let read = loop {
+            match rustix::io::read(self.0.get_ref(), &mut buffer[start..]) {
+                Err(Errno::INTR) => {}
+                read => break read,
+            }
+        };
+        buffer.truncate(start + read.unwrap_or_default());
+        match read {
+            Ok(length) => Ok(Some(length)),
+            Err(Errno::AGAIN) => Ok(None),
+            // A terminal whose other side is closed: end of file.
+            Err(Errno::IO) => Ok(Some(0)),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
     /// Sets the size of the terminal whose master this is.
     pub(crate) fn terminal_size(&self) -> TerminalSize {
         TerminalSize(Arc::clone(&self.0))

@@ -11,7 +11,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::convert::page::Page;
 use super::convert::{self, config, reference, render, time};
 use super::status::shutting_down;
-use super::{Edge, changes, exec, logs};
+use super::{Edge, changes, copy, exec, logs};
 use crate::error::{Error, Result};
 use crate::lifecycle::signal;
 use crate::lifecycle::{State, View};
@@ -25,6 +25,8 @@ impl ContainerService for Edge {
     type AttachStream = ReceiverStream<Result<v1::AttachResponse, Status>>;
     type StreamLogsStream = ReceiverStream<Result<v1::StreamLogsResponse, Status>>;
     type DiffContainerStream = ReceiverStream<Result<v1::DiffContainerResponse, Status>>;
+    type CopyFromStream = ReceiverStream<Result<v1::CopyFromResponse, Status>>;
+    type ExportContainerStream = ReceiverStream<Result<v1::ExportContainerResponse, Status>>;
 
     async fn create_container(
         &self,
@@ -107,6 +109,26 @@ impl ContainerService for Edge {
         Ok(Response::new(v1::RemoveContainerResponse { id }))
     }
 
+    async fn rename_container(
+        &self,
+        request: Request<v1::RenameContainerRequest>,
+    ) -> Result<Response<v1::RenameContainerResponse>, Status> {
+        let request = request.get_ref();
+        self.containers.rename(container(&request.container)?, &request.name).await?;
+        Ok(Response::new(v1::RenameContainerResponse {}))
+    }
+
+    async fn top_container(
+        &self,
+        request: Request<v1::TopContainerRequest>,
+    ) -> Result<Response<v1::TopContainerResponse>, Status> {
+        let (processes, truncated) = self.containers.top(container(&request.get_ref().container)?).await?;
+        Ok(Response::new(v1::TopContainerResponse {
+            processes: processes.into_iter().map(render::process).collect(),
+            truncated,
+        }))
+    }
+
     async fn get_container(
         &self,
         request: Request<v1::GetContainerRequest>,
@@ -156,6 +178,10 @@ impl ContainerService for Edge {
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
+    async fn exec_sync(&self, request: Request<v1::ExecSyncRequest>) -> Result<Response<v1::ExecSyncResponse>, Status> {
+        exec::exec_sync(&self.containers, request.into_inner(), self.shutdown.clone()).await.map(Response::new)
+    }
+
     async fn attach(
         &self,
         request: Request<Streaming<v1::AttachRequest>>,
@@ -182,6 +208,31 @@ impl ContainerService for Edge {
     ) -> Result<Response<Self::DiffContainerStream>, Status> {
         let view = self.containers.get(container(&request.get_ref().container)?)?;
         let answers = changes::stream(self.containers.clone(), view.id.clone(), self.shutdown.clone());
+        Ok(Response::new(ReceiverStream::new(answers)))
+    }
+
+    async fn stat_path(&self, request: Request<v1::StatPathRequest>) -> Result<Response<v1::StatPathResponse>, Status> {
+        Ok(Response::new(copy::stat(&self.containers, request.into_inner()).await?))
+    }
+
+    async fn copy_from(&self, request: Request<v1::CopyFromRequest>) -> Result<Response<Self::CopyFromStream>, Status> {
+        let answers = copy::from(self.containers.clone(), request.into_inner(), self.shutdown.clone()).await?;
+        Ok(Response::new(ReceiverStream::new(answers)))
+    }
+
+    async fn copy_to(
+        &self,
+        request: Request<Streaming<v1::CopyToRequest>>,
+    ) -> Result<Response<v1::CopyToResponse>, Status> {
+        copy::to(&self.containers, request.into_inner(), &self.shutdown).await.map(Response::new)
+    }
+
+    async fn export_container(
+        &self,
+        request: Request<v1::ExportContainerRequest>,
+    ) -> Result<Response<Self::ExportContainerStream>, Status> {
+        let view = self.containers.get(container(&request.get_ref().container)?)?;
+        let answers = copy::export(self.containers.clone(), view.id.clone(), self.shutdown.clone());
         Ok(Response::new(ReceiverStream::new(answers)))
     }
 }

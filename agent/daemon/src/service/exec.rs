@@ -3,8 +3,10 @@
 //! Bytes are copied as they come, in pieces of at most 64 KiB and with at most a few in flight: a client that does not
 //! read stops the process's output, not the agent's memory. Output is read to its end before `exit` is sent. A process
 //! that leaves a child behind which holds its output open does not hold the call: after its exit comes what it had written,
-//! then the call ends as soon as the output is silent for 100 ms, or after 1 MiB (the most a pipe can hold), whichever
-//! comes first.
+//! at most 1 MiB (what a pipe can hold), then the call ends. A pipe is at its end then when nothing is in it. From a terminal,
+//! and through the shim, bytes come a moment later: that output ends when it is silent for 100 ms.
+
+mod sync;
 
 use std::time::Duration;
 
@@ -16,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
+pub(super) use self::sync::exec_sync;
 use super::convert::{self, config};
 use super::status::{from_transport, shutting_down, status};
 use crate::error::{Error, Reason, Result};
@@ -128,36 +131,41 @@ where
 {
     let started = Outgoing::Started { pid: session.pid, terminal: session.terminal };
     answers.send(Ok(started.into())).await.ok()?;
-    let (stdin, stdout, stderr) = (session.stdin.take(), session.stdout.take(), session.stderr.take());
+    let stdin = session.stdin.take();
     let controls = Controls { control: session.control.clone(), terminal: session.terminal };
-    let (has_exited, exited) = watch::channel(false);
-    let output = async {
-        let exit = async {
-            let exit = (&mut session.exit).await;
-            has_exited.send_replace(true);
-            exit
-        };
-        let (out, err, exit) = tokio::join!(
-            copy(stdout, Outgoing::Stdout, answers, exited.clone()),
-            copy(stderr, Outgoing::Stderr, answers, exited.clone()),
-            exit,
-        );
-        out.and(err)?;
-        exit.map_err(|_| Error::new(Reason::ShimLost, "the container's shim ended before it told of the exit"))
-    };
     let last = tokio::select! {
-        exit = output => exit.map(|exit| Outgoing::Exit(exit).into()).map_err(Status::from),
+        exit = output(&mut session, answers) => exit.map(|exit| Outgoing::Exit(exit).into()).map_err(Status::from),
         broken = feed(requests, stdin, &controls) => Err(broken),
     };
     Some(last)
 }
 
-/// Copies one output to the client, to its end, or after the exit until it is silent.
+/// Copies the outputs until they and the process have ended.
+async fn output<A: From<Outgoing>>(session: &mut Session, answers: &Answers<A>) -> Result<Exit> {
+    let (stdout, stderr) = (session.stdout.take(), session.stderr.take());
+    let (has_exited, exited) = watch::channel(false);
+    let direct = session.direct;
+    let exit = async {
+        let exit = (&mut session.exit).await;
+        has_exited.send_replace(true);
+        exit
+    };
+    let (out, err, exit) = tokio::join!(
+        copy(stdout, Outgoing::Stdout, answers, exited.clone(), direct),
+        copy(stderr, Outgoing::Stderr, answers, exited.clone(), direct),
+        exit,
+    );
+    out.and(err)?;
+    exit.map_err(|_| Error::new(Reason::ShimLost, "the container's shim ended before it told of the exit"))?
+}
+
+/// Copies one output to the client, to its end; after the exit until nothing is there (`direct`) or comes.
 async fn copy<A: From<Outgoing>>(
     output: Option<Output>,
     wrap: fn(Bytes) -> Outgoing,
     answers: &Answers<A>,
     mut exited: watch::Receiver<bool>,
+    direct: bool,
 ) -> Result<()> {
     let Some(mut output) = output else { return Ok(()) };
     let mut buffer = BytesMut::new();
@@ -167,11 +175,18 @@ async fn copy<A: From<Outgoing>>(
             buffer.reserve(CHUNK);
         }
         let has_exited = *exited.borrow_and_update();
-        let read = tokio::select! {
-            biased;
-            read = output.read_buf(&mut buffer) => read,
-            _ = exited.changed(), if !has_exited => continue,
-            () = tokio::time::sleep(SILENCE), if has_exited => return Ok(()),
+        let read = if has_exited && direct {
+            match output.read_now(&mut buffer) {
+                Ok(None) => return Ok(()),
+                read => read.map(Option::unwrap_or_default),
+            }
+        } else {
+            tokio::select! {
+                biased;
+                read = output.read_buf(&mut buffer) => read,
+                _ = exited.changed(), if !has_exited => continue,
+                () = tokio::time::sleep(SILENCE), if has_exited => return Ok(()),
+            }
         };
         match read {
             Ok(0) => return Ok(()),

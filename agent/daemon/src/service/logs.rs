@@ -4,6 +4,7 @@ use std::pin::pin;
 use std::time::{Duration, SystemTime};
 
 use hull_proto::v1;
+use hull_wire::LostReason;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -12,7 +13,7 @@ use super::blocking;
 use super::convert::time;
 use super::status::shutting_down;
 use crate::error::{Reason, Result};
-use crate::lifecycle::logs::{LogEntry, LogOptions, LogReader, LogStream, LogWatch};
+use crate::lifecycle::logs::{LogEntry, LogOptions, LogReader, LogStream, LogWatch, LostOutput};
 use crate::lifecycle::{Containers, State, View, WaitCondition};
 
 /// Batches that wait for a slow client.
@@ -70,8 +71,12 @@ impl Stream {
         loop {
             let (back, batch) = blocking(move || reader.next_batch().map(|batch| (reader, batch))).await?;
             reader = back;
-            if !batch.is_empty() {
-                let answer = v1::StreamLogsResponse { entries: batch.into_iter().map(entry).collect() };
+            if !batch.entries.is_empty() || batch.lost_files > 0 {
+                let answer = v1::StreamLogsResponse {
+                    entries: batch.entries.into_iter().map(entry).collect(),
+                    cursor: batch.next.to_string(),
+                    lost_files: batch.lost_files,
+                };
                 tokio::select! {
                     sent = self.answers.send(Ok(answer)) => if sent.is_err() { return Ok(()) },
                     () = self.shutdown.cancelled() => return Err(shutting_down()),
@@ -126,5 +131,14 @@ fn entry(entry: LogEntry) -> v1::LogEntry {
         stream: stream.into(),
         line: entry.line,
         partial: entry.partial,
+        lost: entry.lost.map(lost),
     }
+}
+
+fn lost(lost: LostOutput) -> v1::LostOutput {
+    let reason = match lost.reason {
+        LostReason::Rate => v1::LostReason::Rate,
+        LostReason::Disk => v1::LostReason::Disk,
+    };
+    v1::LostOutput { lines: lost.lines, bytes: lost.bytes, reason: reason.into() }
 }

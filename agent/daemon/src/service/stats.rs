@@ -4,8 +4,8 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hull_proto::v1;
-use hull_proto::v1::stats_service_server::StatsService;
+use hull_proto::rendered_v1::stats_service_server::StatsService;
+use hull_proto::{RenderedStats, v1};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -27,7 +27,7 @@ const QUEUE: usize = 1;
 
 #[tonic::async_trait]
 impl StatsService for Edge {
-    type StreamStatsStream = ReceiverStream<Result<v1::StreamStatsResponse, Status>>;
+    type StreamStatsStream = ReceiverStream<Result<RenderedStats, Status>>;
 
     async fn get_stats(&self, request: Request<v1::GetStatsRequest>) -> Result<Response<v1::GetStatsResponse>, Status> {
         let request = request.into_inner();
@@ -80,7 +80,7 @@ fn interval(given: Option<prost_types::Duration>) -> Result<Duration> {
 async fn push(
     mut subscription: Subscription,
     mut renderer: Renderer,
-    answers: mpsc::Sender<Result<v1::StreamStatsResponse, Status>>,
+    answers: mpsc::Sender<Result<RenderedStats, Status>>,
 ) {
     loop {
         // Room first, then the newest frame: what came meanwhile is counted as missed.
@@ -113,8 +113,23 @@ impl Renderer {
         Self { groups, before: None, deltas }
     }
 
-    fn render(&mut self, frame: Frame) -> v1::StreamStatsResponse {
+    fn render(&mut self, frame: Frame) -> RenderedStats {
         let Frame { reading, missed, started, stopped } = frame;
+        let ids = |ids: Vec<Arc<str>>| ids.iter().map(|id| id.to_string()).collect();
+        let rest =
+            v1::StreamStatsResponse { missed, started: ids(started), stopped: ids(stopped), ..Default::default() };
+        if self.deltas {
+            let rest =
+                v1::StreamStatsResponse { stats: self.growth(&reading), node: self.node_growth(&reading), ..rest };
+            self.before = Some(reading);
+            return RenderedStats { rest, ..RenderedStats::default() };
+        }
+        let all = || RenderedStats::samples(reading.samples.iter().map(|sample| render::sample(sample, self.groups)));
+        let node = reading.node.as_deref().map(render::node);
+        RenderedStats { samples: reading.rendered(all), rest: v1::StreamStatsResponse { node, ..rest } }
+    }
+
+    fn growth(&self, reading: &Reading) -> Vec<v1::ContainerStats> {
         let sample = |sample: &Arc<Sample>| {
             let before = self.before.as_ref().and_then(|before| before.of_run(&sample.identity.id, sample.run));
             match before {
@@ -122,18 +137,13 @@ impl Renderer {
                 None => render::sample(sample, self.groups),
             }
         };
-        let stats = reading.samples.iter().map(sample).collect();
-        let before = self.before.as_ref().and_then(|before| before.node.as_ref());
-        let node = reading.node.as_deref().map(|node| match before {
-            Some(before) => render::node_growth(node, before),
-            None => render::node(node),
-        });
-        let ids = |ids: Vec<Arc<str>>| ids.iter().map(|id| id.to_string()).collect();
-        let answer = v1::StreamStatsResponse { stats, missed, started: ids(started), stopped: ids(stopped), node };
-        if self.deltas {
-            self.before = Some(reading);
-        }
-        answer
+        reading.samples.iter().map(sample).collect()
+    }
+
+    fn node_growth(&self, reading: &Reading) -> Option<v1::NodeStats> {
+        let node = reading.node.as_deref()?;
+        let before = self.before.as_ref().and_then(|before| before.node.as_deref());
+        Some(before.map_or_else(|| render::node(node), |before| render::node_growth(node, before)))
     }
 }
 

@@ -42,7 +42,9 @@ impl From<Error> for Status {
 /// What the transport says about a message that it did not take (too large, broken stream), in hull's codes.
 pub(crate) fn from_transport(status: Status) -> Status {
     match status.code() {
-        Code::OutOfRange => Error::new(Reason::LimitExceeded, status.message().trim_start_matches("Error, ")).into(),
+        Code::OutOfRange if status.details().is_empty() => {
+            Error::new(Reason::LimitExceeded, status.message().trim_start_matches("Error, ")).into()
+        }
         Code::Unimplemented if status.message().is_empty() => Status::unimplemented("this agent has no such method"),
         _ => status,
     }
@@ -65,6 +67,8 @@ fn code(reason: Reason) -> (Code, &'static str) {
         Reason::ImageNotFound => (Code::NotFound, "IMAGE_NOT_FOUND"),
         Reason::ImageInUse => (Code::FailedPrecondition, "IMAGE_IN_USE"),
         Reason::ImageDamaged => (Code::DataLoss, "IMAGE_DAMAGED"),
+        Reason::PathNotFound => (Code::NotFound, "PATH_NOT_FOUND"),
+        Reason::ReadOnlyPath => (Code::FailedPrecondition, "READ_ONLY_PATH"),
         Reason::InvalidArchive => (Code::InvalidArgument, "INVALID_ARCHIVE"),
         Reason::RegistryConfig => (Code::FailedPrecondition, "REGISTRY_CONFIG"),
         Reason::RegistryUnavailable => (Code::Unavailable, "REGISTRY_UNAVAILABLE"),
@@ -72,6 +76,7 @@ fn code(reason: Reason) -> (Code, &'static str) {
         Reason::RegistryDenied => (Code::PermissionDenied, "REGISTRY_DENIED"),
         Reason::RegistryError => (Code::FailedPrecondition, "REGISTRY_ERROR"),
         Reason::BlobDamaged => (Code::DataLoss, "BLOB_DAMAGED"),
+        Reason::EventsLost => (Code::OutOfRange, "EVENTS_LOST"),
         Reason::LimitExceeded => (Code::ResourceExhausted, "LIMIT_EXCEEDED"),
         Reason::StorageFull => (Code::ResourceExhausted, "STORAGE_FULL"),
         Reason::UnsupportedFeature => (Code::FailedPrecondition, "UNSUPPORTED_FEATURE"),
@@ -130,6 +135,8 @@ mod tests {
             Reason::ImageNotFound,
             Reason::ImageInUse,
             Reason::ImageDamaged,
+            Reason::PathNotFound,
+            Reason::ReadOnlyPath,
             Reason::InvalidArchive,
             Reason::RegistryConfig,
             Reason::RegistryUnavailable,

@@ -10,7 +10,7 @@ use super::group::Groups;
 use super::sample::Writable;
 use super::sampler;
 use super::selector::Selector;
-use super::shared::Shared;
+use super::shared::{Passes, Shared};
 use super::subscription::{Reading, Slot, Subscription};
 use super::target::{Registration, Target};
 use crate::error::{Error, Reason, Result};
@@ -27,8 +27,14 @@ impl StatsHub {
         Self { shared: Arc::new(Shared::new(data_dir)) }
     }
 
-    /// A container has started: it is in every frame from now on that wants it. One with the same id is replaced.
+    /// A container has started: it is in every frame from now on that wants it. One with the same id is replaced; if its init is
+    /// the same, it runs on and has another name.
     pub(crate) fn register(&self, registration: Registration) {
+        let known = self.shared.lock().target(&registration.id).cloned();
+        if let Some(known) = known.filter(|known| known.is_run_of(&registration)) {
+            known.rename(&registration.name);
+            return;
+        }
         let target = Arc::new(Target::new(registration));
         self.shared.change_targets(target.identity().id.clone(), Some(target));
     }
@@ -87,9 +93,13 @@ impl StatsHub {
         Ok(())
     }
 
-    /// How many times anything was read so far.
-    #[cfg(test)]
-    pub(super) fn passes(&self) -> u64 {
-        self.shared.lock().passes
+    /// The sampler's work so far.
+    pub(crate) fn passes(&self) -> Passes {
+        self.shared.lock().passes()
+    }
+
+    /// How many streams there are.
+    pub(crate) fn subscribers(&self) -> usize {
+        self.shared.lock().subscribers()
     }
 }

@@ -28,6 +28,9 @@ pub(crate) use sample::{
     CpuStats, DeviceIo, HugetlbSize, Interface, MemoryStats, NodeCpu, NodeLoad, NodeMemory, NodeSample, PidsStats,
     Pressure, PressureStats, Sample, Stall, Usage, Writable,
 };
+#[cfg(test)]
+pub(crate) use sample::{Identity, IoStats, Moment};
 pub(crate) use selector::Selector;
+pub(crate) use shared::Passes;
 pub(crate) use subscription::{Frame, Reading, Subscription};
 pub(crate) use target::Registration;

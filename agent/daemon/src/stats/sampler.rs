@@ -50,14 +50,18 @@ pub(super) fn spawn(shared: Arc<Shared>) -> io::Result<()> {
     let run = move || {
         let mut sampler = Sampler::new(&shared);
         while let Some(work) = shared.next_work() {
+            let (begun, reads) = (Instant::now(), !work.orders.is_empty());
             sampler.work(work);
+            if reads {
+                shared.passed(begun.elapsed());
+            }
         }
     };
     std::thread::Builder::new().name("stats".to_owned()).stack_size(256 * 1024).spawn(run).map(drop)
 }
 
 /// The readers of one run of the thread, and with them the open files.
-struct Sampler {
+pub(super) struct Sampler {
     /// By run.
     entries: HashMap<u64, Entry>,
     node: NodeEntry,
@@ -84,12 +88,12 @@ struct NodeEntry {
 }
 
 impl Sampler {
-    fn new(shared: &Shared) -> Self {
+    pub(super) fn new(shared: &Shared) -> Self {
         let node = NodeEntry { reader: NodeReader::new(shared.data_dir.clone()), newest: None, pass: 0 };
         Self { entries: HashMap::new(), node, scratch: Scratch::new(Budget::of_process()), pass: 0 }
     }
 
-    fn work(&mut self, work: Work) {
+    pub(super) fn work(&mut self, work: Work) {
         for target in work.departed {
             self.close(target.run);
         }
@@ -112,7 +116,8 @@ impl Sampler {
             }
         }
         for order in orders {
-            let samples = order.targets.iter().filter_map(|target| self.read(target)).collect();
+            let mut samples = Vec::with_capacity(order.targets.len());
+            samples.extend(order.targets.iter().filter_map(|target| self.read(target)));
             let node = order.groups.has(Group::Node).then(|| self.read_node(order.max_age, now));
             let reading = Arc::new(Reading::new(samples, node));
             match order.readers {

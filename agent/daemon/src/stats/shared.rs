@@ -45,9 +45,16 @@ pub(super) struct State {
     /// Whether the sampler's thread is there.
     sampling: bool,
     closed: bool,
-    /// Passes so far.
-    #[cfg(test)]
-    pub(super) passes: u64,
+    passes: Passes,
+}
+
+/// The sampler's work so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Passes {
+    /// How many times anything was read.
+    pub(crate) count: u64,
+    /// How long that took.
+    pub(crate) time: Duration,
 }
 
 #[derive(Debug)]
@@ -153,6 +160,11 @@ impl Shared {
         self.notify();
     }
 
+    /// A pass has taken this long.
+    pub(super) fn passed(&self, time: Duration) {
+        self.lock().passes.time += time;
+    }
+
     pub(super) fn unsubscribe(&self, id: u64) {
         self.lock().unsubscribe(id);
         self.notify();
@@ -180,6 +192,14 @@ impl Shared {
 }
 
 impl State {
+    pub(super) fn passes(&self) -> Passes {
+        self.passes
+    }
+
+    pub(super) fn subscribers(&self) -> usize {
+        self.subscribers.len()
+    }
+
     pub(super) fn target(&self, id: &str) -> Option<&Arc<Target>> {
         self.targets.get(id)
     }
@@ -284,10 +304,7 @@ impl State {
         // What a request opens nobody needs afterwards.
         let trim = std::mem::take(&mut self.left) || !self.requests.is_empty();
         orders.append(&mut self.requests);
-        #[cfg(test)]
-        {
-            self.passes += u64::from(!orders.is_empty());
-        }
+        self.passes.count += u64::from(!orders.is_empty());
         let wanted = trim.then(|| self.wanted());
         Work { departed: std::mem::take(&mut self.departed), orders, wanted }
     }

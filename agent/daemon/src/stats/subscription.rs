@@ -1,7 +1,8 @@
 //! The reader's end: a slot that holds the newest reading.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::sample::{NodeSample, Sample};
@@ -14,11 +15,17 @@ pub(crate) struct Reading {
     pub(crate) samples: Vec<Arc<Sample>>,
     /// The node, if wanted.
     pub(crate) node: Option<Arc<NodeSample>>,
+    rendered: OnceLock<Bytes>,
 }
 
 impl Reading {
-    pub(super) fn new(samples: Vec<Arc<Sample>>, node: Option<Arc<NodeSample>>) -> Self {
-        Self { samples, node }
+    pub(crate) fn new(samples: Vec<Arc<Sample>>, node: Option<Arc<NodeSample>>) -> Self {
+        Self { samples, node, rendered: OnceLock::new() }
+    }
+
+    /// As the first subscriber that asks renders it, for all that share it.
+    pub(crate) fn rendered(&self, render: impl FnOnce() -> Bytes) -> Bytes {
+        self.rendered.get_or_init(render).clone()
     }
 
     /// The sample of a run of a container.
@@ -66,6 +73,17 @@ impl Slot {
         drop(unread);
     }
 
+    /// The newest reading that was not taken yet, and how many were lost before it.
+    pub(super) fn take(&self) -> Option<(Arc<Reading>, u64)> {
+        let mut state = self.lock();
+        let newest = state.newest.take()?;
+        Some((newest, std::mem::take(&mut state.missed)))
+    }
+
+    fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     /// Ends the stream after the reading that is in it.
     pub(super) fn close(&self) {
         self.lock().closed = true;
@@ -96,16 +114,11 @@ impl Subscription {
     /// The newest frame that was not taken yet, waiting for one if there is none. `None`: the hub is closed. Safe to cancel.
     pub(crate) async fn next(&mut self) -> Option<Frame> {
         loop {
-            {
-                let mut state = self.slot.lock();
-                if let Some(reading) = state.newest.take() {
-                    let missed = std::mem::take(&mut state.missed);
-                    drop(state);
-                    return Some(self.frame(reading, missed));
-                }
-                if state.closed {
-                    return None;
-                }
+            if let Some((reading, missed)) = self.slot.take() {
+                return Some(self.frame(reading, missed));
+            }
+            if self.slot.is_closed() {
+                return None;
             }
             self.slot.changed.notified().await;
         }

@@ -59,6 +59,16 @@ impl Target {
         self.facts().writable = Some(writable);
     }
 
+    /// Whether this is the run that is registered (again).
+    pub(super) fn is_run_of(&self, registration: &Registration) -> bool {
+        self.pid == registration.pid && self.dirs == registration.dirs
+    }
+
+    pub(super) fn rename(&self, name: &str) {
+        let mut facts = self.facts();
+        facts.identity = Arc::new(Identity { name: name.into(), ..(*facts.identity).clone() });
+    }
+
     fn facts(&self) -> MutexGuard<'_, Facts> {
         // Nothing panics while it is held.
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)

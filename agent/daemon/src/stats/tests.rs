@@ -1,6 +1,8 @@
 //! The hub on files of a temporary directory, and the readers on the real kernel.
 #![expect(clippy::print_stderr, reason = "tests say why they are skipped and what they measured")]
 
+mod allocations;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
@@ -108,7 +110,7 @@ async fn the_first_frame_comes_at_once() {
 async fn a_slow_reader_gets_the_newest_frame_and_the_count() {
     let fake = Fake::new(&["a"]);
     let mut subscription = fake.subscribe(1);
-    until("five passes", || fake.hub.passes() >= 5).await;
+    until("five passes", || fake.hub.passes().count >= 5).await;
     let frame = next(&mut subscription).await;
     assert!(frame.missed >= 3, "{}", frame.missed);
     assert_eq!(next(&mut subscription).await.missed, 0);
@@ -118,15 +120,15 @@ async fn a_slow_reader_gets_the_newest_frame_and_the_count() {
 async fn nobody_listens_and_nothing_is_read() {
     let fake = Fake::new(&["a"]);
     tokio::time::sleep(TENTH * 2).await;
-    assert_eq!((fake.hub.passes(), fake.open_files()), (0, 0));
+    assert_eq!((fake.hub.passes().count, fake.open_files()), (0, 0));
     let mut subscription = fake.subscribe(1);
     next(&mut subscription).await;
     assert_eq!(fake.open_files(), 2);
     drop(subscription);
     until("files closed", || fake.open_files() == 0).await;
-    let before = fake.hub.passes();
+    let before = fake.hub.passes().count;
     tokio::time::sleep(TENTH * 3).await;
-    assert_eq!(fake.hub.passes(), before);
+    assert_eq!(fake.hub.passes().count, before);
     // And it starts again for the next.
     next(&mut fake.subscribe(1)).await;
 }
@@ -137,12 +139,12 @@ async fn different_intervals_share_passes() {
     let mut fast = fake.subscribe(1);
     next(&mut fast).await;
     let others: Vec<Subscription> = (0..50).map(|at| fake.subscribe(1 + at % 5)).collect();
-    until("first frames", || fake.hub.passes() > 1).await;
-    let (start, before) = (Instant::now(), fake.hub.passes());
+    until("first frames", || fake.hub.passes().count > 1).await;
+    let (start, before) = (Instant::now(), fake.hub.passes().count);
     tokio::time::sleep(TENTH * 10).await;
     let most = u64::try_from(start.elapsed().as_millis()).unwrap() / 100 + 2;
     // First frames of those that subscribed while a pass was under way may take passes of their own.
-    assert!(fake.hub.passes() - before <= most + 3, "{} passes", fake.hub.passes() - before);
+    assert!(fake.hub.passes().count - before <= most + 3, "{} passes", fake.hub.passes().count - before);
     drop(others);
 }
 
@@ -165,6 +167,27 @@ async fn containers_come_and_go() {
     fake.start("b", &[]);
     let frame = until_frame(&mut subscription, |frame| !frame.started.is_empty()).await;
     assert!(frame.stopped.contains(&"b".into()) || !frame.started.is_empty());
+}
+
+#[tokio::test]
+async fn one_that_is_renamed_runs_on() {
+    let fake = Fake::new(&["a"]);
+    let mut subscription = fake.subscribe(1);
+    let first = next(&mut subscription).await;
+    let again = |name: &str, pid| {
+        let dir = fake.root.path().join("a");
+        let dirs = StatDirs { unified: Some(dir.clone()), pids: Some((dir, Version::V2)), ..StatDirs::default() };
+        let (id, name, labels) = ("a".to_owned(), name.to_owned(), BTreeMap::new());
+        fake.hub.register(Registration { id, name, labels, dirs, pid, writable: None });
+    };
+    let named = |frame: &Frame, name| &*frame.reading.samples[0].identity.name == name;
+    again("other", i32::MAX);
+    let renamed = until_frame(&mut subscription, |frame| named(frame, "other")).await;
+    assert_eq!(renamed.reading.samples[0].run, first.reading.samples[0].run);
+    assert!(renamed.started.is_empty() && renamed.stopped.is_empty());
+    again("anew", 4_194_305);
+    let anew = until_frame(&mut subscription, |frame| named(frame, "anew")).await;
+    assert_eq!((&anew.started[..], &anew.stopped[..]), (&["a".into()][..], &["a".into()][..]));
 }
 
 #[tokio::test]
@@ -351,7 +374,7 @@ async fn the_kernel_is_read() {
         group.kill().unwrap();
         member.wait().unwrap();
         group.remove().unwrap();
-        until("gone", || hub.passes() > 2).await;
+        until("gone", || hub.passes().count > 2).await;
         let once = hub.read(&Selector::default(), Groups::CONTAINER, Duration::ZERO).await.unwrap();
         assert!(once.samples.is_empty());
     }

@@ -24,8 +24,8 @@ const CACHE: usize = 4 << 20;
 /// First bytes of every redb file (redb, docs/design.md).
 const MAGIC: &[u8] = b"redb\x1a\x0a\xa9\x0d\x0a";
 
-pub(super) const TABLES: [Table; 5] =
-    [Table::Containers, Table::Images, Table::ImageNames, Table::Specs, Table::Tombstones];
+pub(super) const TABLES: [Table; 6] =
+    [Table::Containers, Table::Images, Table::ImageNames, Table::Specs, Table::Tombstones, Table::Events];
 
 impl Table {
     const fn definition(self) -> TableDefinition<'static, &'static str, &'static [u8]> {
@@ -35,6 +35,7 @@ impl Table {
             Self::ImageNames => "image_names",
             Self::Specs => "specs",
             Self::Tombstones => "tombstones",
+            Self::Events => "events",
         })
     }
 }
@@ -68,8 +69,8 @@ impl Database {
     /// Checks the schema version; makes what a new database lacks.
     fn prepare(&self) -> Result<()> {
         match self.meta(META_SCHEMA)? {
-            Some(SCHEMA) => Ok(()),
-            Some(other) => {
+            Some(SCHEMA) if self.has_all_tables()? => Ok(()),
+            Some(other) if other != SCHEMA => {
                 let line = format!(
                     "the database {} has schema version {other}, this hulld knows version {SCHEMA}",
                     self.path.display()
@@ -77,7 +78,7 @@ impl Database {
                 let hint = "start the hulld that wrote it, or begin anew with another data directory";
                 Err(Error::new(Reason::UnsupportedFeature, line).hint(hint))
             }
-            None => self.write(|transaction| {
+            _ => self.write(|transaction| {
                 transaction.open_table(META)?.insert(META_SCHEMA, SCHEMA)?;
                 for table in TABLES {
                     transaction.open_table(table.definition())?;
@@ -85,6 +86,11 @@ impl Database {
                 Ok(())
             }),
         }
+    }
+
+    /// A database of an older hull lacks some.
+    fn has_all_tables(&self) -> Result<bool> {
+        self.read(|transaction| Ok(transaction.list_tables()?.count() > TABLES.len()))
     }
 
     /// Number of the last journal record that is in the database.
@@ -126,6 +132,40 @@ impl Database {
         })
     }
 
+    /// The database as it is now, for [`Self::scan_from`].
+    pub(super) fn snapshot(&self) -> Result<redb::ReadTransaction> {
+        let begin = || -> Result<_, redb::Error> { Ok(self.opened()?.begin_read()?) };
+        begin().map_err(|error| failed("reading", &self.path, error))
+    }
+
+    /// The first `most` records from a key on.
+    pub(super) fn scan_from(
+        &self,
+        snapshot: &redb::ReadTransaction,
+        table: Table,
+        from: &str,
+        most: usize,
+    ) -> Result<BTreeMap<String, Vec<u8>>> {
+        let scan = || -> Result<_, redb::Error> {
+            let rows = snapshot.open_table(table.definition())?;
+            let mut records = BTreeMap::new();
+            for row in rows.range(from..)?.take(most) {
+                let (key, value) = row?;
+                records.insert(key.value().to_owned(), value.value().to_vec());
+            }
+            Ok(records)
+        };
+        scan().map_err(|error| failed("reading", &self.path, error))
+    }
+
+    /// The last key of a table.
+    pub(super) fn last(&self, table: Table) -> Result<Option<String>> {
+        self.read(|transaction| {
+            let rows = transaction.open_table(table.definition())?;
+            Ok(rows.last()?.map(|(key, _)| key.value().to_owned()))
+        })
+    }
+
     fn meta(&self, key: &str) -> Result<Option<u64>> {
         self.read(|transaction| match transaction.open_table(META) {
             Ok(table) => Ok(table.get(key)?.map(|value| value.value())),
@@ -135,21 +175,12 @@ impl Database {
     }
 
     fn read<T>(&self, query: impl FnOnce(&redb::ReadTransaction) -> Result<T, redb::Error>) -> Result<T> {
-        let redb = self.handle().clone();
-        let read = || query(&redb.ok_or(redb::Error::PreviousIo)?.begin_read()?);
-        read().map_err(|error| failed("reading", &self.path, error))
+        let snapshot = self.snapshot()?;
+        query(&snapshot).map_err(|error| failed("reading", &self.path, error))
     }
 
     fn write(&self, change: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>) -> Result<()> {
-        let redb = self.handle().clone();
-        let redb = match redb {
-            Some(redb) => redb,
-            None => {
-                let redb = Arc::new(open(&self.path).map_err(|error| failed("opening", &self.path, error))?);
-                *self.handle() = Some(Arc::clone(&redb));
-                redb
-            }
-        };
+        let redb = self.opened().map_err(|error| failed("opening", &self.path, error))?;
         let write = || -> Result<(), redb::Error> {
             let transaction = redb.begin_write()?;
             change(&transaction)?;
@@ -159,6 +190,17 @@ impl Database {
             *self.handle() = None;
             failed("writing", &self.path, error)
         })
+    }
+
+    /// The database, opened anew after a failed write. Held meanwhile: only one can have the file open.
+    fn opened(&self) -> Result<Arc<redb::Database>, DatabaseError> {
+        let mut handle = self.handle();
+        if let Some(redb) = &*handle {
+            return Ok(Arc::clone(redb));
+        }
+        let redb = Arc::new(open(&self.path)?);
+        *handle = Some(Arc::clone(&redb));
+        Ok(redb)
     }
 
     fn handle(&self) -> MutexGuard<'_, Option<Arc<redb::Database>>> {
@@ -219,5 +261,23 @@ fn failed(verb: &str, path: &Path, error: impl Into<redb::Error>) -> Error {
                 .hint("one hulld per data directory; stop the other one")
         }
         other => Error::new(Reason::System, format!("{what}: {other}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_failed_write_there_is_still_something_to_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = Database::open(&dir.path().join("hull.redb")).unwrap();
+        let changes = Changes::from([((Table::Images, "a".to_owned()), Some(b"1".to_vec()))]);
+        database.apply(&changes, 1).unwrap();
+        let failed = database.write(|_| Err(redb::Error::PreviousIo));
+        assert!(failed.is_err());
+        assert_eq!(database.get(Table::Images, "a").unwrap(), Some(b"1".to_vec()));
+        database.apply(&changes, 2).unwrap();
+        assert_eq!(database.applied().unwrap(), 2);
     }
 }

@@ -19,6 +19,7 @@
 //! - Everything queued while the writer was busy goes into one write, and a second of writes into one transaction.
 
 mod database;
+mod events;
 mod journal;
 mod reserve;
 mod writer;
@@ -29,7 +30,11 @@ use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
+use tokio::sync::watch;
+
 use crate::error::{Error, Reason, Result};
+pub(crate) use events::EVENTS_KEPT;
+
 use database::Database;
 use journal::Journal;
 use reserve::Reserve;
@@ -53,6 +58,8 @@ struct Shared {
     writer: Option<JoinHandle<()>>,
     database: Arc<Database>,
     overlay: Arc<Mutex<Overlay>>,
+    /// Number of the last event.
+    last_event: watch::Receiver<u64>,
     /// Commits that the journal does not have yet.
     waiting: Arc<AtomicUsize>,
     path: PathBuf,
@@ -71,9 +78,25 @@ pub(crate) enum Table {
     Specs,
     /// Containers that are gone, by id.
     Tombstones,
+    /// Events by number.
+    Events,
 }
 
-/// One change. All changes of one commit become visible and survive together.
+/// What becomes visible and survives together.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Commit {
+    pub(crate) writes: Vec<Write>,
+    /// Events that tell of it, encoded; each gets the next number.
+    pub(crate) events: Vec<Vec<u8>>,
+}
+
+impl From<Vec<Write>> for Commit {
+    fn from(writes: Vec<Write>) -> Self {
+        Self { writes, events: Vec::new() }
+    }
+}
+
+/// One change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Write {
     /// Sets a key.
@@ -99,32 +122,34 @@ impl Store {
         }
         journal.clear()?;
         let overlay = Arc::new(Mutex::new(Overlay::default()));
+        let (numbers, last_event) = events::numbers(&database)?;
         let (queue, inbox) = mpsc::channel();
         let reserve = Arc::new(Reserve::open(path));
-        let writer = writer::spawn(journal, last, &database, &overlay, &reserve, queue.clone(), inbox)?;
+        let start = writer::Start { journal, last, numbers };
+        let writer = writer::spawn(start, &database, &overlay, &reserve, queue.clone(), inbox)?;
         let (waiting, path) = (Arc::default(), path.to_owned());
         let (queue, writer) = (Some(queue), Some(writer));
-        Ok(Self { shared: Arc::new(Shared { queue, writer, database, overlay, waiting, path }) })
+        Ok(Self { shared: Arc::new(Shared { queue, writer, database, overlay, last_event, waiting, path }) })
     }
 
-    /// Applies `writes` together; returns when SIGKILL of the agent can no longer undo them.
+    /// Applies all of it together; returns when SIGKILL of the agent can no longer undo it.
     ///
     /// # Errors
     /// `STORAGE_FULL` or `SYSTEM` if the journal cannot be written: then nothing was applied.
-    pub(crate) async fn commit(&self, writes: Vec<Write>) -> Result<()> {
+    pub(crate) async fn commit(&self, commit: impl Into<Commit>) -> Result<()> {
         let (answer, answered) = tokio::sync::oneshot::channel();
         // A caller that went away does not undo the commit.
-        self.send(writes, false, Box::new(move |result| drop(answer.send(result))))?;
+        self.send(commit.into(), false, Box::new(move |result| drop(answer.send(result))))?;
         answered.await.unwrap_or_else(|_| Err(stopped()))
     }
 
-    /// Applies `writes` together; returns when a power cut can no longer undo them. Blocks.
+    /// Applies all of it together; returns when a power cut can no longer undo it. Blocks.
     ///
     /// # Errors
     /// As [`Self::commit`]; if the sync itself fails, the writes are visible and may or may not survive.
-    pub(crate) fn commit_durable_blocking(&self, writes: Vec<Write>) -> Result<()> {
+    pub(crate) fn commit_durable_blocking(&self, commit: impl Into<Commit>) -> Result<()> {
         let (answer, answered) = mpsc::sync_channel(1);
-        self.send(writes, true, Box::new(move |result| drop(answer.send(result))))?;
+        self.send(commit.into(), true, Box::new(move |result| drop(answer.send(result))))?;
         answered.recv().unwrap_or_else(|_| Err(stopped()))
     }
 
@@ -147,10 +172,10 @@ impl Store {
     }
 
     /// [`Self::commit`] in its turn, without waiting: a failure is logged.
-    pub(crate) fn commit_later(&self, writes: Vec<Write>) {
+    pub(crate) fn commit_later(&self, commit: impl Into<Commit>) {
         let log = |error| tracing::error!(%error, "a record could not be written");
         let answer = move |result: Result<()>| result.unwrap_or_else(log);
-        self.send(writes, false, Box::new(answer)).unwrap_or_else(log);
+        self.send(commit.into(), false, Box::new(answer)).unwrap_or_else(log);
     }
 
     /// Commits that wait for the journal.
@@ -165,12 +190,12 @@ impl Store {
         files.filter_map(|path| std::fs::metadata(path).ok()).map(|file| file.len()).sum()
     }
 
-    fn send(&self, writes: Vec<Write>, durable: bool, answer: writer::Answer) -> Result<()> {
-        for write in &writes {
-            let (key, value) = match write {
-                Write::Put { key, value, .. } => (key.len(), value.len()),
-                Write::Delete { key, .. } => (key.len(), 0),
-            };
+    fn send(&self, commit: Commit, durable: bool, answer: writer::Answer) -> Result<()> {
+        let writes = commit.writes.iter().map(|write| match write {
+            Write::Put { key, value, .. } => (key.len(), value.len()),
+            Write::Delete { key, .. } => (key.len(), 0),
+        });
+        for (key, value) in writes.chain(commit.events.iter().map(|event| (0, event.len()))) {
             if key > KEY_MAX || value > VALUE_MAX {
                 let line = format!("a record of {key} bytes of key and {value} of value is above the store's bounds");
                 return Err(Error::new(Reason::LimitExceeded, line));
@@ -178,7 +203,7 @@ impl Store {
         }
         let queue = self.shared.queue.as_ref().ok_or_else(stopped)?;
         let place = Place::take(&self.shared.waiting);
-        queue.send(Message::Commit(Request { writes, durable, answer, _place: place })).map_err(|_| stopped())
+        queue.send(Message::Commit(Request { commit, durable, answer, _place: place })).map_err(|_| stopped())
     }
 }
 

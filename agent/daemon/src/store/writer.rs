@@ -9,9 +9,10 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::database::Database;
+use super::events::{self, Numbers};
 use super::journal::{self, Journal, Segment};
 use super::reserve::Reserve;
-use super::{Table, Write};
+use super::{Commit, Table, Write};
 use crate::error::{Error, Reason, Result};
 
 /// How long a change may wait in the journal.
@@ -28,7 +29,7 @@ pub(super) type Changes = BTreeMap<(Table, String), Option<Vec<u8>>>;
 
 /// A commit on its way.
 pub(super) struct Request {
-    pub(super) writes: Vec<Write>,
+    pub(super) commit: Commit,
     pub(super) durable: bool,
     pub(super) answer: Answer,
     pub(super) _place: Place,
@@ -82,6 +83,11 @@ impl Overlay {
         &self.active
     }
 
+    /// All changes, the older ones first.
+    pub(super) fn changes(&self) -> [&Changes; 2] {
+        [&self.flushing, &self.active]
+    }
+
     /// The value of a key that was changed; `Some(None)`: removed.
     pub(super) fn get(&self, table: Table, key: &str) -> Option<Option<Vec<u8>>> {
         let key = (table, key.to_owned());
@@ -108,10 +114,19 @@ struct Flush {
     segment: Segment,
 }
 
+/// Where the writer goes on.
+pub(super) struct Start {
+    pub(super) journal: Journal,
+    /// Number of the last record that the database has.
+    pub(super) last: u64,
+    pub(super) numbers: Numbers,
+}
+
 struct Writer {
     journal: Journal,
     /// Number of the last record.
     last: u64,
+    numbers: Numbers,
     overlay: Arc<Mutex<Overlay>>,
     reserve: Arc<Reserve>,
     flusher: Sender<Flush>,
@@ -126,10 +141,9 @@ struct Writer {
     stopping: bool,
 }
 
-/// Starts both threads. `last` is the number of the last record that the database has.
+/// Starts both threads.
 pub(super) fn spawn(
-    journal: Journal,
-    last: u64,
+    start: Start,
     database: &Arc<Database>,
     overlay: &Arc<Mutex<Overlay>>,
     reserve: &Arc<Reserve>,
@@ -143,9 +157,11 @@ pub(super) fn spawn(
         .name("store-flush".into())
         .spawn(move || flush_all(&database, &room, &flushes, &queue))
         .map_err(failed)?;
+    let Start { journal, last, numbers } = start;
     let writer = Writer {
         journal,
         last,
+        numbers,
         overlay: Arc::clone(overlay),
         reserve: Arc::clone(reserve),
         flusher,
@@ -166,7 +182,7 @@ fn flush_all(database: &Database, reserve: &Reserve, flushes: &Receiver<Flush>, 
         let mut backoff = FLUSH_AFTER;
         let mut releases = reserve.releases();
         let mut result = flush();
-        if is_full(&result) && changes.values().any(Option::is_none) && reserve.release() {
+        if is_full(&result) && removes(&changes) && reserve.release() {
             result = flush();
         }
         while let Err(error) = &result {
@@ -185,6 +201,11 @@ fn flush_all(database: &Database, reserve: &Reserve, flushes: &Receiver<Flush>, 
             return;
         }
     }
+}
+
+/// Whether changes make room on the disk.
+fn removes(changes: &Changes) -> bool {
+    changes.iter().any(|((table, _), value)| value.is_none() && !events::is_trim(*table))
 }
 
 fn is_full(result: &Result<()>) -> bool {
@@ -236,13 +257,18 @@ impl Writer {
     }
 
     /// Appends the group with one system call, then answers.
-    fn commit(&mut self, group: Vec<Request>) {
-        let mut bytes = Vec::new();
-        for (request, number) in group.iter().zip(self.last + 1..) {
-            journal::encode(number, &request.writes, &mut bytes);
-        }
-        let removes = |request: &Request| request.writes.iter().any(|write| matches!(write, Write::Delete { .. }));
+    fn commit(&mut self, mut group: Vec<Request>) {
+        let removes =
+            |request: &Request| request.commit.writes.iter().any(|write| matches!(write, Write::Delete { .. }));
         let removes = group.iter().any(removes);
+        let (mut bytes, mut event) = (Vec::new(), self.numbers.next());
+        for (request, number) in group.iter_mut().zip(self.last + 1..) {
+            let Commit { writes, events } = &mut request.commit;
+            let count = events.len() as u64;
+            writes.extend(Numbers::writes(event, mem::take(events)));
+            event += count;
+            journal::encode(number, writes, &mut bytes);
+        }
         if removes && self.flush_failed {
             self.reserve.release();
         }
@@ -257,14 +283,16 @@ impl Writer {
             return;
         }
         self.last += group.len() as u64;
+        self.numbers.keep(event);
         self.due.get_or_insert_with(|| Instant::now() + FLUSH_AFTER);
         let mut acknowledged = Vec::new();
         let mut overlay = self.overlay.lock().unwrap_or_else(PoisonError::into_inner);
         for request in group {
-            overlay.add(request.writes);
+            overlay.add(request.commit.writes);
             if request.durable { self.waiting.push(request.answer) } else { acknowledged.push(request.answer) }
         }
         drop(overlay);
+        self.numbers.tell();
         for answer in acknowledged {
             answer(Ok(()));
         }
@@ -300,7 +328,7 @@ impl Writer {
         if is_full(result) {
             // What waits behind it may be what makes room.
             let overlay = self.overlay.lock().unwrap_or_else(PoisonError::into_inner);
-            if overlay.active().values().any(Option::is_none) {
+            if removes(overlay.active()) {
                 self.reserve.release();
             }
         }

@@ -3,7 +3,6 @@
 mod agent;
 mod exit;
 mod input;
-mod log;
 mod output;
 mod requests;
 
@@ -19,8 +18,8 @@ use nix::unistd::Pid;
 
 use self::agent::Agent;
 use self::input::Input;
-use self::log::{Log, Stream};
 use self::output::{Buffer, Output};
+use crate::log::{Log, Stream};
 use crate::setup::{Container, OomCounter, exec::Entrance, run_dir};
 use crate::sys;
 use crate::sys::fd::Poll;
@@ -54,7 +53,7 @@ struct Monitor {
     log: Log,
     run_dir: OwnedFd,
     /// Held to the end, see [`Container::rootfs`].
-    _rootfs: OwnedFd,
+    rootfs: OwnedFd,
     oom: OomCounter,
     buffer: Buffer,
     /// Code and signal of init once it has ended.
@@ -127,9 +126,9 @@ impl Monitor {
             outputs: [Output::new(Stream::Stdout, streams.stdout), Output::new(Stream::Stderr, streams.stderr)],
             input: Input::new(streams.stdin, stdin, terminal.is_some()),
             terminal,
-            log: Log::new(log),
+            log,
             run_dir,
-            _rootfs: rootfs,
+            rootfs,
             oom,
             buffer: None,
             ended: None,
@@ -151,10 +150,12 @@ impl Monitor {
     /// Waits for something to happen, and attends to it.
     fn turn(&mut self) -> Result<(), String> {
         let (places, mut polls): (Vec<Place>, Vec<Poll>) = self.watched().into_iter().unzip();
-        let timeout = if self.buffer.is_some() { KEEP_BUFFER } else { -1 };
-        match sys::fd::poll(&mut polls, timeout) {
+        match sys::fd::poll(&mut polls, self.timeout()) {
             Err(nix::errno::Errno::EINTR) => return Ok(()),
-            Ok(0) => self.buffer = None,
+            Ok(0) if self.log.pause().is_none() => {
+                self.buffer = None;
+                self.log.rest();
+            }
             ready => drop(ready.map_err(|errno| format!("poll: {errno}"))?),
         }
         for (place, poll) in places.into_iter().zip(polls) {
@@ -165,8 +166,16 @@ impl Monitor {
         Ok(())
     }
 
+    /// How long to wait, in milliseconds; -1: until something happens.
+    fn timeout(&self) -> libc::c_int {
+        let keep = self.buffer.as_ref().map(|_| KEEP_BUFFER);
+        let log = self.log.wait().map(|wait| libc::c_int::try_from(wait.as_millis() + 1).unwrap_or(libc::c_int::MAX));
+        keep.into_iter().chain(log).min().unwrap_or(-1)
+    }
+
     fn watched(&self) -> Vec<(Place, Poll)> {
         let out = |waits: bool| if waits { POLLOUT } else { 0 };
+        let paused = self.log.pause().is_some();
         let mut watched = Vec::with_capacity(12);
         let mut watch = |place, fd: &OwnedFd, events: c_short| watched.push((place, Poll::new(fd.as_fd(), events)));
         watch(Place::Listener, &self.listener, POLLIN);
@@ -174,7 +183,7 @@ impl Monitor {
             watch(Place::Agent, socket, POLLIN | out(waits));
         }
         for (index, output) in self.outputs.iter().enumerate() {
-            if let Some(source) = output.source() {
+            if let Some(source) = output.source().filter(|_| !paused) {
                 watch(Place::Output(index), source, POLLIN);
             }
             output.sinks().for_each(|(sink, waits)| watch(Place::Sinks(index), sink, out(waits)));
@@ -200,7 +209,7 @@ impl Monitor {
                     self.obey();
                 }
             }
-            Place::Output(index) => self.outputs[index].pump(&mut self.buffer, &self.log),
+            Place::Output(index) => self.outputs[index].pump(&mut self.buffer, &mut self.log),
             Place::Sinks(index) if ready & (POLLERR | POLLHUP) != 0 => {
                 self.outputs[index].drop_sink(|sink| poll.is_of(sink.as_fd()))
             }
@@ -237,7 +246,7 @@ impl Monitor {
         let exit: ExitRecord = exit::record(code, signal, self.oom.has_come());
         self.input.close();
         for output in &mut self.outputs {
-            output.drain(&mut self.buffer, &self.log);
+            output.drain(&mut self.buffer, &mut self.log);
         }
         let written = exit::write_file(&self.run_dir, &exit);
         self.agent.tell(Event::Exited(exit));

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::errno::Errno;
 use nix::unistd::{read, write};
 
-use super::log::{Log, MAX_LINE, Stream};
+use crate::log::{Log, MAX_LINE, Stream};
 use crate::sys::fd::set_nonblocking;
 
 /// Bytes read at once; in front of them is room for the beginning of a line that came before.
@@ -66,16 +66,16 @@ impl Output {
     }
 
     /// Copies what is there.
-    pub(crate) fn pump(&mut self, buffer: &mut Buffer, log: &Log) {
+    pub(crate) fn pump(&mut self, buffer: &mut Buffer, log: &mut Log) {
         for _ in 0..TURNS {
-            if self.is_behind() || !self.pump_once(buffer, log) {
+            if self.is_behind() || log.pause().is_some() || !self.pump_once(buffer, log) {
                 break;
             }
         }
     }
 
     /// Copies what is left after init has ended, without waiting for attachments, and ends the stream.
-    pub(crate) fn drain(&mut self, buffer: &mut Buffer, log: &Log) {
+    pub(crate) fn drain(&mut self, buffer: &mut Buffer, log: &mut Log) {
         for _ in 0..MAX_REST / CHUNK {
             if !self.pump_once(buffer, log) {
                 break;
@@ -85,7 +85,7 @@ impl Output {
     }
 
     /// Reads once; false: nothing more is there now.
-    fn pump_once(&mut self, buffer: &mut Buffer, log: &Log) -> bool {
+    fn pump_once(&mut self, buffer: &mut Buffer, log: &mut Log) -> bool {
         let Some(source) = &self.source else { return false };
         let buffer = buffer.get_or_insert_with(|| vec![0; MAX_LINE + CHUNK].into_boxed_slice());
         let begun = self.line.len();
@@ -108,7 +108,7 @@ impl Output {
         true
     }
 
-    fn end(&mut self, log: &Log) {
+    fn end(&mut self, log: &mut Log) {
         self.source = None;
         log.write(self.stream, &self.line, true);
         self.line = Vec::new();

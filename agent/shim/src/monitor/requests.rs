@@ -21,7 +21,16 @@ impl Monitor {
             RequestBody::Status => {
                 return (Outcome::Status { protocol: PROTOCOL_VERSION, pid: self.pid.as_raw() }, None);
             }
-            RequestBody::Setup { .. } => Err(failed(Step::Plan, Errno::EALREADY, "this shim has its container")),
+            RequestBody::Root => {
+                let root = self.rootfs.try_clone().map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or(0)));
+                return match root.at(Step::Rootfs, "the root's descriptor") {
+                    Ok(root) => (Outcome::Root, Some(root)),
+                    Err(failure) => (Outcome::Failed(failure), None),
+                };
+            }
+            RequestBody::Setup { .. } | RequestBody::View => {
+                Err(failed(Step::Plan, Errno::EALREADY, "this shim has its container"))
+            }
             RequestBody::Signal { target, signal } => self.signal(target, signal),
             RequestBody::Resize { rows, columns } => self.resize(rows, columns),
             RequestBody::Attach { pipes } => self.attach(pipes, fds).at(Step::Stdio, "the attachment"),

@@ -109,9 +109,9 @@ fn enter_namespaces(plan: &Plan, parent: Parent<'_>, clock: &mut Clock) -> Resul
     Ok(())
 }
 
-/// Attaches the overlay over the host's root, in init's own mount namespace: the one directory that is there on every host and
+/// Attaches the overlay over the host's root, in a mount namespace of the caller's own: the one directory that is there on every host and
 /// that every user namespace may look at. Returns the container's root and the host's.
-fn attach_root(overlay: &OwnedFd) -> Result<(Root, OwnedFd)> {
+pub(super) fn attach_root(overlay: &OwnedFd) -> Result<(Root, OwnedFd)> {
     let step = Step::Rootfs;
     let none: Option<&str> = None;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).at(step, "making the host's mounts private")?;
@@ -148,7 +148,7 @@ fn take_streams(root: &Root, plan: &Plan, streams: &[Option<OwnedFd>; 3]) -> Res
 }
 
 /// Makes the container's root the root, and lets go of the host's.
-fn enter_root(root: &Root, read_only: bool) -> Result<()> {
+pub(super) fn enter_root(root: &Root, read_only: bool) -> Result<()> {
     let step = Step::Pivot;
     if read_only {
         let attributes = Attributes { set: mount_flags::RDONLY, ..Attributes::default() };

@@ -22,6 +22,7 @@ mod stdio;
 mod terminal;
 mod user;
 mod userns;
+pub(crate) mod view;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -40,6 +41,7 @@ use self::init::Prepared;
 use self::program::Program;
 pub(crate) use self::stdio::Streams;
 use crate::failure::{At, Clock, Result, failed, nanos, refused};
+use crate::log::{Files, Log};
 use crate::sys;
 use crate::sys::clone::{Child, Memory};
 
@@ -56,7 +58,7 @@ pub(crate) struct Container {
     pub(crate) terminal: Option<(OwnedFd, OwnedFd)>,
     /// What becomes of standard input.
     pub(crate) stdin: Stdin,
-    pub(crate) log: Option<OwnedFd>,
+    pub(crate) log: Log,
     pub(crate) run_dir: OwnedFd,
     /// The root file system. Unmounting it syncs the whole file system that the writable layer is on, which init's end would wait
     /// for if init were the last to hold it.
@@ -72,10 +74,11 @@ pub(crate) struct Container {
 pub(crate) fn start(plan: &Plan, listener: OwnedFd, network: Option<NetworkAhead>) -> Result<Container> {
     let mut clock = Clock::since(nanos(ClockId::CLOCK_MONOTONIC));
     let run_dir = run_dir::open_directory(&plan.run_dir)?;
-    let log = plan.log.as_ref().map(run_dir::open_log).transpose();
+    let files = plan.log.as_ref().map(Files::open).transpose();
     clock.lap(Step::RunDir);
-    let running = log.and_then(|log| Ok((log, run(plan, network, &mut clock)?)));
-    let (log, running) = running.inspect_err(|_| run_dir::remove_socket(&run_dir))?;
+    let running = files.and_then(|files| Ok((files, run(plan, network, &mut clock)?)));
+    let (files, running) = running.inspect_err(|_| run_dir::remove_socket(&run_dir))?;
+    let log = Log::new(files, plan.log.as_ref().and_then(|log| log.rate));
     let Running { child, child_times, streams, terminal, groups, mapped_root, rootfs } = running;
     let mut times = clock.into_times();
     times.extend(child_times);

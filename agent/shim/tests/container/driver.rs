@@ -141,7 +141,7 @@ impl Container {
             version: PROTOCOL_VERSION,
             id: "test".to_owned(),
             run_dir: self.path("run"),
-            log: Some(LogPlan { path: self.path("log") }),
+            log: Some(LogPlan { path: self.path("log"), max_size: 1 << 24, max_files: 5, rate: None }),
             stdin: Stdin::Null,
             namespaces: Namespaces {
                 pid: Namespace::New,

@@ -48,6 +48,8 @@ pub(super) struct ConfigView {
     oom_score_adj: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     shm_size: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log: Option<LogView>,
 }
 
 impl From<v1::ContainerConfig> for ConfigView {
@@ -86,7 +88,45 @@ impl From<v1::ContainerConfig> for ConfigView {
             rlimits: config.rlimits.into_iter().map(RlimitView::from).collect(),
             oom_score_adj: config.oom_score_adj,
             shm_size: config.shm_size,
+            log: config.log.map(LogView::from),
         }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct LogView {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_size: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_files: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rate: Option<LogRateView>,
+}
+
+#[derive(Debug, Serialize)]
+struct LogRateView {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lines: Option<u64>,
+    overrun: &'static str,
+}
+
+impl From<v1::LogConfig> for LogView {
+    fn from(log: v1::LogConfig) -> Self {
+        Self { max_size: log.max_size, max_files: log.max_files, rate: log.rate.map(LogRateView::from) }
+    }
+}
+
+impl From<v1::LogRate> for LogRateView {
+    fn from(rate: v1::LogRate) -> Self {
+        let overrun = if rate.overrun() == v1::LogOverrun::Block { "block" } else { "drop" };
+        let (bytes, lines) = match rate.amount {
+            Some(v1::log_rate::Amount::Bytes(bytes)) => (Some(bytes), None),
+            Some(v1::log_rate::Amount::Lines(lines)) => (None, Some(lines)),
+            None => (None, None),
+        };
+        Self { bytes, lines, overrun }
     }
 }
 

@@ -273,6 +273,10 @@ impl ContainerService for Service {
         Ok(Response::new(futures_util::stream::iter([Ok(started)]).chain(rest).boxed()))
     }
 
+    async fn exec_sync(&self, _: Request<ExecSyncRequest>) -> Result<Response<ExecSyncResponse>, Status> {
+        Err(Status::unimplemented("hullctl streams what it executes"))
+    }
+
     async fn kill_container(
         &self,
         request: Request<KillContainerRequest>,
@@ -348,17 +352,71 @@ impl ContainerService for Service {
             stream: stream.into(),
             line: line.into(),
             partial,
+            lost: None,
         };
         let entries = vec![
             entry(LogStream::Stdout, "one", true),
             entry(LogStream::Stderr, "problem", false),
             entry(LogStream::Stdout, " line", false),
         ];
-        let endless = futures_util::stream::repeat(StreamLogsResponse { entries }).map(Ok).take(20_000);
+        let endless = futures_util::stream::repeat(StreamLogsResponse { entries, ..StreamLogsResponse::default() })
+            .map(Ok)
+            .take(20_000);
         Ok(Response::new(endless.boxed()))
     }
 
+    async fn rename_container(
+        &self,
+        request: Request<RenameContainerRequest>,
+    ) -> Result<Response<RenameContainerResponse>, Status> {
+        found(&request.into_inner().container)?;
+        Ok(Response::new(RenameContainerResponse {}))
+    }
+
+    async fn top_container(
+        &self,
+        request: Request<TopContainerRequest>,
+    ) -> Result<Response<TopContainerResponse>, Status> {
+        found(&request.into_inner().container)?;
+        let process = Process {
+            pid: 4242,
+            container_pid: 1,
+            parent_pid: 4241,
+            state: "S".into(),
+            threads: 1,
+            cpu_time: Some(prost_types::Duration { seconds: 61, nanos: 500_000_000 }),
+            resident_bytes: 3 << 20,
+            name: "sh".into(),
+            args: vec!["sh".into(), "-c".into(), "a\x1b[2Jb".into()],
+            ..Process::default()
+        };
+        Ok(Response::new(TopContainerResponse { processes: vec![process], truncated: false }))
+    }
+
     type DiffContainerStream = Answers<DiffContainerResponse>;
+
+    async fn stat_path(&self, _: Request<StatPathRequest>) -> Result<Response<StatPathResponse>, Status> {
+        Err(Status::unimplemented("copying is tested with the real agent"))
+    }
+
+    type CopyFromStream = Answers<CopyFromResponse>;
+
+    async fn copy_from(&self, _: Request<CopyFromRequest>) -> Result<Response<Self::CopyFromStream>, Status> {
+        Err(Status::unimplemented("copying is tested with the real agent"))
+    }
+
+    async fn copy_to(&self, _: Request<Streaming<CopyToRequest>>) -> Result<Response<CopyToResponse>, Status> {
+        Err(Status::unimplemented("copying is tested with the real agent"))
+    }
+
+    type ExportContainerStream = Answers<ExportContainerResponse>;
+
+    async fn export_container(
+        &self,
+        _: Request<ExportContainerRequest>,
+    ) -> Result<Response<Self::ExportContainerStream>, Status> {
+        Err(Status::unimplemented("copying is tested with the real agent"))
+    }
 
     async fn diff_container(
         &self,

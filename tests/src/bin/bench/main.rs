@@ -5,7 +5,7 @@
 //! sample to `target/bench/SECTION.json`.
 //!
 //! ```text
-//!   bench [--only start,rate,memory,syscalls,pull] [--parts small-gz,eight,…] [--rounds N] [--containers N]
+//!   bench [--only start,rate,memory,stats,syscalls,pull] [--parts small-gz,eight,…] [--rounds N] [--containers N]
 //! ```
 #![forbid(unsafe_code)]
 
@@ -19,6 +19,7 @@ mod peers;
 mod pull;
 mod rate;
 mod report;
+mod stats;
 mod summary;
 mod syscalls;
 
@@ -28,9 +29,8 @@ use std::process::ExitCode;
 type Error = Box<dyn std::error::Error + Send + Sync>;
 type Result<T, E = Error> = std::result::Result<T, E>;
 
-const USAGE: &str =
-    "usage: bench [--only start,rate,memory,syscalls,pull] [--parts small-gz,eight,…] [--rounds N] [--containers N]";
-const SECTIONS: [&str; 5] = ["start", "rate", "memory", "syscalls", "pull"];
+const USAGE: &str = "usage: bench [--only start,rate,memory,stats,syscalls,pull] [--parts small-gz,eight,…] [--rounds N] [--containers N]";
+const SECTIONS: [&str; 6] = ["start", "rate", "memory", "stats", "syscalls", "pull"];
 
 /// What to measure.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ struct Options {
     sections: Vec<String>,
     /// Measured rounds of each latency, after the warm-up.
     rounds: usize,
-    /// Containers of the sustained rate and of the removal.
+    /// Containers of the sustained rate and of the removal, and of statistics.
     containers: usize,
     /// Parts of the section `pull`; none: all.
     parts: Vec<String>,
@@ -93,6 +93,7 @@ async fn run(options: &Options) -> Result<()> {
             "start" => latency::measure(options.rounds).await?,
             "rate" => rate::measure(options.containers).await?,
             "memory" => memory::measure().await?,
+            "stats" => stats::measure(options.containers).await?,
             "pull" => pull::measure(options.rounds, &options.parts).await?,
             _ => syscalls::measure().await?,
         }

@@ -14,6 +14,7 @@
 
 mod attributes;
 mod diff;
+mod entries;
 mod lower;
 mod owners;
 mod root;
@@ -25,9 +26,12 @@ use std::fs::File;
 use std::path::PathBuf;
 
 pub(crate) use diff::{Change, ChangeKind};
+pub(crate) use entries::Shrunk;
 pub(crate) use owners::Owners;
 
 pub(super) use diff::diff;
+pub(super) use entries::Entries;
+pub(super) use root::{Found, Root, failed};
 pub(super) use tar::write;
 
 /// The writable layer of a container, and what it lies on.

@@ -8,26 +8,33 @@ mod run;
 mod standstill;
 mod start;
 mod stop;
+mod visit;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{RwLock, mpsc, oneshot, watch};
 
-use super::config::Resources;
+use super::config::{ContainerConfig, Resources};
 use super::context::Context;
 use super::index::Index;
-use super::record::{Exit, Record, StepTime, View};
+use super::record::{Exit, Record, View};
 use super::state::{State, require};
 use crate::error::{Error, Reason, Result};
+use crate::events::ContainerChange;
 use crate::images::Image;
+use crate::runtime::cgroup::ContainerCgroup;
 use crate::runtime::shim::ShimClient;
-use crate::store::{Table, Write};
+use crate::store::{Commit, Table, Write};
 
 pub(crate) use reading::Reading;
 pub(crate) use run::{Run, clean_cgroup, recorded_exit};
 pub(crate) use standstill::Hold;
 pub(crate) use start::{FirstAttachment, nanos_since};
+pub(crate) use visit::{Visit, Way};
+
+/// Events that may wait for a commit that succeeds.
+const UNTOLD: usize = 256;
 
 /// Requests that may wait for one container's turn.
 const QUEUE: usize = 256;
@@ -47,12 +54,20 @@ pub(crate) enum Request {
     Freeze(bool, Reply<()>),
     /// Change limits; answered with all of them.
     Update(Resources, Reply<Resources>),
+    /// It ended while no agent ran; answered when that is recorded. `ran`: its start was not recorded either.
+    Ended { ran: bool, exit: Exit, reply: Reply<()> },
+    /// Give it another name.
+    Rename(String, Reply<()>),
+    /// Its groups and the process id of its init, if it runs.
+    Processes(Reply<(ContainerCgroup, i32)>),
     /// Remove it; answered when it is gone.
     Remove { force: bool, reply: Reply<()> },
     /// The same, of a container that runs.
     Shim(Reply<(Arc<ShimClient>, i32)>),
     /// Read its writable layer, and let it stand still meanwhile if asked for.
     Read { still: bool, reply: Reply<Reading> },
+    /// Copy files from it or, with `write`, to it.
+    Visit { write: bool, reply: Reply<Visit> },
 }
 
 /// How others reach a container.
@@ -102,7 +117,6 @@ pub(crate) struct Container {
     record: Record,
     requests: mpsc::Receiver<Request>,
     view: watch::Sender<Arc<View>>,
-    start_steps: Arc<[StepTime]>,
     exits: u64,
     run: Option<Run>,
     stopping: Option<stop::Stopping>,
@@ -113,8 +127,11 @@ pub(crate) struct Container {
     /// Read-locked by whoever reads the writable layer.
     readers: Arc<RwLock<()>>,
     standstill: Option<standstill::Standstill>,
+    visitors: visit::Visitors,
     /// Whether what it had on the disk is gone already.
     discarded: bool,
+    /// Events that go with the next commit.
+    untold: Vec<Vec<u8>>,
 }
 
 impl Container {
@@ -127,8 +144,7 @@ impl Container {
     ) -> Arc<Handle> {
         let (sender, requests) = mpsc::channel(QUEUE);
         let (run, layers) = restored.map(|found| (found.run, found.layers)).unzip();
-        let steps: Arc<[StepTime]> = Arc::new([]);
-        let view = Arc::new(make_view(context, &record, &steps, 0));
+        let view = Arc::new(make_view(context, &record, 0));
         let (view_sender, view) = watch::channel(view);
         let container = Self {
             context: Arc::clone(context),
@@ -136,7 +152,6 @@ impl Container {
             record,
             requests,
             view: view_sender,
-            start_steps: steps,
             exits: 0,
             run,
             stopping: None,
@@ -144,7 +159,9 @@ impl Container {
             layers,
             readers: Arc::default(),
             standstill: None,
+            visitors: visit::Visitors::default(),
             discarded: false,
+            untold: Vec::new(),
         };
         tokio::spawn(container.live());
         Arc::new(Handle { requests: sender, view })
@@ -187,6 +204,21 @@ impl Container {
                 let result = self.update(&change).await;
                 answer(reply, result);
             }
+            Request::Ended { ran, exit, reply } => {
+                if ran {
+                    self.tell(ContainerChange::Started { pid: 0 });
+                }
+                self.finish(exit).await;
+                answer(reply, Ok(()));
+            }
+            Request::Rename(name, reply) => {
+                let result = self.rename(name).await;
+                answer(reply, result);
+            }
+            Request::Processes(reply) => {
+                let result = self.processes();
+                answer(reply, result);
+            }
             Request::Remove { force, reply } => self.remove(force, reply).await,
             Request::Shim(reply) => {
                 let result = self.shim();
@@ -194,6 +226,10 @@ impl Container {
             }
             Request::Read { still, reply } => {
                 let result = self.read(still).await;
+                answer(reply, result);
+            }
+            Request::Visit { write, reply } => {
+                let result = self.visit(write).await;
                 answer(reply, result);
             }
         }
@@ -214,16 +250,66 @@ impl Container {
     }
 
     fn publish(&self) {
-        self.view.send_replace(Arc::new(make_view(&self.context, &self.record, &self.start_steps, self.exits)));
+        self.view.send_replace(Arc::new(make_view(&self.context, &self.record, self.exits)));
     }
 
-    fn put_record(&self) -> Result<Write> {
-        Ok(Write::Put { table: Table::Containers, key: self.record.id.clone(), value: self.record.encode()? })
+    /// The new name is taken before the old one is given back, so that there is no moment without one.
+    async fn rename(&mut self, name: String) -> Result<()> {
+        if self.record.name == name {
+            return Ok(());
+        }
+        self.index.reserve(&name, &self.record.id)?;
+        let old = self.take_name(name);
+        self.tell(ContainerChange::Renamed { old: old.clone() });
+        self.record.generation += 1;
+        if let Err(error) = self.save().await {
+            self.untold.pop();
+            let refused = self.take_name(old);
+            self.index.unreserve_of(&refused, &self.record.id);
+            return Err(error);
+        }
+        self.index.unreserve_of(&old, &self.record.id);
+        if let Some(run) = &self.run {
+            self.context.register_stats(&self.record, &run.cgroup);
+        }
+        self.publish();
+        Ok(())
+    }
+
+    /// Returns the name before.
+    fn take_name(&mut self, name: String) -> String {
+        self.record.config = Arc::new(ContainerConfig { name: name.clone(), ..(*self.record.config).clone() });
+        std::mem::replace(&mut self.record.name, name)
+    }
+
+    fn processes(&self) -> Result<(ContainerCgroup, i32)> {
+        let running = [State::Running, State::Paused, State::Stopping];
+        require(&self.record.name, self.record.state, &running, "list the processes of")?;
+        let run = self.run.as_ref().ok_or_else(|| Error::new(Reason::Internal, "a running container has no shim"))?;
+        Ok((run.cgroup.clone(), self.record.pid))
+    }
+
+    /// Notes what happened; the next commit tells of it.
+    fn tell(&mut self, change: ContainerChange) {
+        match self.record.event(change) {
+            // Only while nothing can be recorded.
+            Ok(_) if self.untold.len() >= UNTOLD => tracing::error!(container = %self.record.id, "an event is lost"),
+            Ok(event) => self.untold.push(event),
+            Err(error) => tracing::error!(container = %self.record.id, %error, "cannot tell what happened"),
+        }
+    }
+
+    /// The record, with what is to be told.
+    fn record_commit(&self) -> Result<Commit> {
+        let record = Write::Put { table: Table::Containers, key: self.record.id.clone(), value: self.record.encode()? };
+        Ok(Commit { writes: vec![record], events: self.untold.clone() })
     }
 
     /// Writes the record and waits until it is safe.
-    async fn save(&self) -> Result<()> {
-        self.context.store.commit(vec![self.put_record()?]).await
+    async fn save(&mut self) -> Result<()> {
+        self.context.store.commit(self.record_commit()?).await?;
+        self.untold.clear();
+        Ok(())
     }
 }
 
@@ -232,7 +318,7 @@ fn answer<T>(reply: Reply<T>, result: Result<T>) {
     let _ = reply.send(result);
 }
 
-fn make_view(context: &Context, record: &Record, steps: &Arc<[StepTime]>, exits: u64) -> View {
+fn make_view(context: &Context, record: &Record, exits: u64) -> View {
     View {
         id: record.id.clone(),
         name: record.name.clone(),
@@ -246,7 +332,7 @@ fn make_view(context: &Context, record: &Record, steps: &Arc<[StepTime]>, exits:
         log_path: context.dirs.container(&record.id).log(),
         cgroup_path: context.cgroups.path_of(&record.id),
         userns_base: record.userns_base.unwrap_or(0),
-        start_steps: Arc::clone(steps),
+        start_steps: Arc::clone(&record.start_steps),
         generation: record.generation,
         exits,
     }

@@ -38,14 +38,19 @@ pub(crate) struct Kept {
 }
 
 impl Container {
+    /// Keeps the files of the container and of its image.
+    pub(super) async fn keep(&self, image: &Image) -> Result<Kept> {
+        let files = Arc::clone(&self.readers).read_owned().await;
+        Ok(Kept { _files: files, _image: self.context.images.lease(&image.digest)? })
+    }
+
     /// Lets somebody read the writable layer; `still`: for as long as the hold is there, nothing in it changes.
     pub(super) async fn read(&mut self, still: bool) -> Result<Reading> {
         if self.record.state == State::Removing {
             return Err(refused(&self.record.name, self.record.state, "read"));
         }
         let image = self.context.images.get(&self.record.image_digest)?;
-        let files = Arc::clone(&self.readers).read_owned().await;
-        let kept = Kept { _files: files, _image: self.context.images.lease(&image.digest)? };
+        let kept = self.keep(&image).await?;
         let hold = if still { Some(self.hold().await?) } else { None };
         let (context, id) = (Arc::clone(&self.context), self.record.id.clone());
         let (upper, spec) = blocking(move || {

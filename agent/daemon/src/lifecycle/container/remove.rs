@@ -6,9 +6,10 @@ use std::time::Duration;
 use super::{Container, Reply, answer};
 use crate::blocking::blocking;
 use crate::error::Result;
+use crate::events::ContainerChange;
 use crate::lifecycle::record::{Tombstone, now_nanos};
 use crate::lifecycle::state::{State, refused};
-use crate::store::{Table, Write};
+use crate::store::{Commit, Table, Write};
 
 /// Layers stay mounted this long after their last container: the next one is often of the same image.
 const LAYERS_LINGER: Duration = Duration::from_secs(2);
@@ -40,6 +41,7 @@ impl Container {
 
     async fn erase(&mut self) -> Result<()> {
         let (id, dirs) = (self.record.id.clone(), self.context.dirs.clone());
+        self.send_out();
         self.discard().await?;
         let tombstone = Tombstone {
             id: id.clone(),
@@ -59,7 +61,9 @@ impl Container {
         if let Some(forgotten) = self.index.remove(tombstone) {
             writes.push(Write::Delete { table: Table::Tombstones, key: forgotten.id });
         }
-        self.context.store.commit(writes).await?;
+        let mut events = self.untold.clone();
+        events.push(self.record.event(ContainerChange::Removed)?);
+        self.context.store.commit(Commit { writes, events }).await?;
         if let Some(base) = self.record.userns_base {
             self.context.userns.release(base);
         }

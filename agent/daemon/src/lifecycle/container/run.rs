@@ -7,6 +7,7 @@ use hull_wire::ExitRecord;
 use super::Container;
 use crate::blocking::blocking;
 use crate::error::{Error, Reason, Result};
+use crate::events::ContainerChange;
 use crate::lifecycle::record::Exit;
 use crate::lifecycle::state::{State, require};
 use crate::runtime::cgroup::ContainerCgroup;
@@ -47,8 +48,11 @@ impl Container {
                 blocking(move || Ok(recorded_exit(&dirs))).await.ok().flatten()
             }
         };
-        // Side by side with the groups: nobody asks for the files of a container that goes.
-        if self.goes()
+        let exit = exit.map_or_else(|| Exit::lost("the shim ended without recording an exit"), Exit::from);
+        // Side by side with the groups; the shim's record goes only when ours is safe.
+        let recorded = self.record_exit(&exit).await;
+        if recorded
+            && self.goes()
             && let Err(error) = self.discard().await
         {
             tracing::debug!(container = %self.record.id, %error, "cannot discard; the removal tries again");
@@ -56,8 +60,7 @@ impl Container {
         if let Err(error) = cleaned.await {
             tracing::error!(container = %self.record.id, %error, "cannot remove the control group");
         }
-        let exit = exit.map_or_else(|| Exit::lost("the shim ended without recording an exit"), Exit::from);
-        self.finish(exit).await;
+        self.conclude(exit, recorded).await;
     }
 
     /// Whether the container is removed once it has ended.
@@ -65,22 +68,37 @@ impl Container {
         !self.removers.is_empty() || self.record.config.auto_remove
     }
 
-    /// Records an exit, shows it, answers who waits for it, and removes the container where that was asked for.
+    /// The end of what needs no cleaning up.
     pub(super) async fn finish(&mut self, exit: Exit) {
+        let recorded = self.record_exit(&exit).await;
+        self.conclude(exit, recorded).await;
+    }
+
+    /// Records an exit, and tells of it; whether that is safe.
+    async fn record_exit(&mut self, exit: &Exit) -> bool {
         tracing::info!(container = %self.record.id, code = exit.code, oom = exit.oom_killed, error = exit.error, "exited");
         self.record.exit = Some(exit.clone());
         self.record.pid = 0;
         self.record.stands_still = false;
         self.exits += 1;
-        let goes = self.goes();
+        if exit.oom_killed {
+            self.tell(ContainerChange::Oom { cgroup: self.context.cgroups.path_of(&self.record.id) });
+        }
+        self.tell(exit.event());
         self.record.state = State::Exited;
         self.record.generation += 1;
-        if !goes {
-            // The shim's record goes only when ours is safe.
-            match self.save().await {
-                Ok(()) => self.remove_run_dir().await,
-                Err(error) => tracing::error!(container = %self.record.id, %error, "cannot record the exit"),
-            }
+        let saved = self.save().await;
+        if let Err(error) = &saved {
+            tracing::error!(container = %self.record.id, %error, "cannot record the exit");
+        }
+        saved.is_ok()
+    }
+
+    /// Shows an exit, answers who waits for it, and removes the container where that was asked for.
+    async fn conclude(&mut self, exit: Exit, recorded: bool) {
+        let goes = self.goes();
+        if recorded && !goes {
+            self.remove_run_dir().await;
         }
         self.publish();
         self.context.writable.ended();
@@ -116,6 +134,7 @@ impl Container {
         }
         self.set_frozen(freeze).await?;
         self.become_state(to);
+        self.tell(if freeze { ContainerChange::Paused } else { ContainerChange::Resumed });
         self.save().await
     }
 
@@ -141,6 +160,7 @@ impl Container {
         config.resources = new.clone();
         self.record.config = Arc::new(config);
         self.record.generation += 1;
+        self.tell(ContainerChange::Updated);
         self.save().await?;
         self.publish();
         Ok(new)

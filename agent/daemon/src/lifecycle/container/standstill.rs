@@ -90,6 +90,13 @@ impl Container {
         }
     }
 
+    /// Somebody else writes to the container's files; it stands still all the same.
+    pub(super) fn note_change(&self) {
+        if let Some(standstill) = &self.standstill {
+            standstill.disturbed.store(true, Ordering::Release);
+        }
+    }
+
     /// The container does not stand still any longer.
     pub(super) fn disturb(&mut self) {
         if let Some(standstill) = self.standstill.take() {

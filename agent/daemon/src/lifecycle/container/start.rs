@@ -9,6 +9,7 @@ use hull_wire::{AttachPipes, Outcome, RequestBody, Step, StepTime};
 use super::{Container, Run};
 use crate::blocking::blocking;
 use crate::error::{Error, Reason, Result};
+use crate::events::ContainerChange;
 use crate::images::Image;
 use crate::lifecycle::assemble::{self, Assembled, Start};
 use crate::lifecycle::context::START_DEADLINE;
@@ -42,6 +43,7 @@ impl Container {
             return self.shim();
         }
         require(&self.record.name, self.record.state, &[State::Created, State::Exited], "start")?;
+        self.visitors_gone().await?;
         self.disturb();
         self.become_state(State::Starting);
         let begun = Instant::now();
@@ -65,14 +67,18 @@ impl Container {
         self.record.started_at_nanos = Some(now_nanos());
         self.record.exit = None;
         self.record.boot_id.clone_from(&self.context.host.boot_id);
-        self.start_steps = started.steps.into();
+        self.record.start_steps = started.steps.into();
         self.context.register_stats(&self.record, &started.run.cgroup);
         self.run = Some(started.run);
         self.layers = Some(started.image);
         self.become_state(State::Running);
-        match self.put_record() {
+        self.tell(ContainerChange::Started { pid: self.record.pid });
+        match self.record_commit() {
             // Nobody waits: if the agent dies before, the shim's socket tells the next one that it runs.
-            Ok(record) => self.context.store.commit_later(vec![record]),
+            Ok(commit) => {
+                self.untold.clear();
+                self.context.store.commit_later(commit);
+            }
             Err(error) => tracing::error!(container = %self.record.id, %error, "cannot record the start"),
         }
         self.context.shims.refill();

@@ -1,39 +1,37 @@
-//! Finds the last lines of a log by reading it backwards in blocks.
+//! Finds the last lines of a log by reading its files backwards in blocks.
 
 use std::fs::File;
 use std::io::Result;
 use std::os::unix::fs::FileExt as _;
 
-use super::line::{self, Header, LogStream};
+use super::files::{Files, Place};
+use super::line::{self, Header, LogStream, MAX_HEADER};
 use super::{BLOCK, LogOptions, MAX_LINE};
 
-/// Longest header of a line: a timestamp with nanoseconds and offset, a stream, tags.
-const MAX_HEADER: usize = 128;
-
 /// Where the wanted entries of each stream start. A line may be in several pieces with pieces of the other stream between
-/// them, so one offset for both would show too much or too little.
+/// them, so one place for both would show too much or too little.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Start {
-    stdout: u64,
-    stderr: u64,
+    stdout: Place,
+    stderr: Place,
 }
 
 impl Start {
-    /// Offset from which to read.
-    pub(super) fn first(self) -> u64 {
+    /// Place from which to read.
+    pub(super) fn first(self) -> Place {
         self.stdout.min(self.stderr)
     }
 
-    /// Whether the entry of `stream` at `offset` is wanted.
-    pub(super) fn covers(self, stream: LogStream, offset: u64) -> bool {
+    /// Whether the entry of `stream` at `place` is wanted.
+    pub(super) fn covers(self, stream: LogStream, place: Place) -> bool {
         match stream {
-            LogStream::Stdout => offset >= self.stdout,
-            LogStream::Stderr => offset >= self.stderr,
+            LogStream::Stdout => place >= self.stdout,
+            LogStream::Stderr => place >= self.stderr,
         }
     }
 }
 
-/// The search, from the end of the file to its start.
+/// The search, from the end of the newest file to the start of the oldest.
 struct Search<'a> {
     options: &'a LogOptions,
     /// Lines still to be found.
@@ -45,7 +43,7 @@ struct Search<'a> {
 #[derive(Clone, Copy)]
 struct Stream {
     /// Where its wanted entries start.
-    start: u64,
+    start: Place,
     /// Whether earlier pieces of its first wanted line may come.
     open: bool,
     /// Whether an entry of it was seen.
@@ -57,48 +55,64 @@ impl Search<'_> {
         self.missing > 0 || self.streams.iter().any(|stream| stream.open)
     }
 
-    /// Takes the entry at `offset`, which lies before all that were taken. False: all before it are too old.
-    fn take(&mut self, offset: u64, header: Header) -> bool {
+    /// Takes the entry at `place`, which lies before all that were taken. False: all before it are too old.
+    fn take(&mut self, place: Place, header: Header) -> bool {
         if self.options.since.is_some_and(|since| header.time < since) {
             return false;
         }
         if self.options.wants(header.stream, header.time) {
             let stream = &mut self.streams[header.stream as usize];
-            // A last piece ends a line; so does whatever comes last in the file.
+            // A last piece ends a line; so does whatever comes last.
             let ends_line = !header.partial || !stream.seen;
             stream.seen = true;
             if !ends_line {
                 if stream.open {
-                    stream.start = offset;
+                    stream.start = place;
                 }
             } else if self.missing > 0 {
                 self.missing -= 1;
-                *stream = Stream { start: offset, open: true, seen: true };
+                *stream = Stream { start: place, open: true, seen: true };
             } else {
                 stream.open = false;
             }
         }
         true
     }
+
+    /// Takes the entries of a file, from `end` to its start. False: enough was found.
+    fn go_through(&mut self, number: u64, mut end: u64, newlines: &mut Newlines<'_>) -> Result<bool> {
+        while self.goes_on() && end > 0 {
+            let start = newlines.previous()?.unwrap_or(0);
+            if let Some(header) = read_header(newlines.file, start, end)?
+                && !self.take(Place { number, offset: start }, header)
+            {
+                return Ok(false);
+            }
+            end = start;
+        }
+        Ok(self.goes_on())
+    }
 }
 
 /// Where to start so that the last `lines` lines that `options` want are read.
-pub(super) fn find(file: &File, lines: u32, options: &LogOptions) -> Result<Start> {
-    let mut newlines = Newlines { file, block: vec![0; BLOCK], position: file.metadata()?.len(), unread: 0 };
-    // What follows the last newline is being written, and wanted once it is whole.
-    let Some(mut end) = newlines.previous()? else { return Ok(Start::default()) };
-    let stream = Stream { start: end, open: false, seen: false };
-    let mut search = Search { options, missing: lines, streams: [stream; 2] };
-    while search.goes_on() && end > 0 {
-        let start = newlines.previous()?.unwrap_or(0);
-        if let Some(header) = read_header(file, start, end)?
-            && !search.take(start, header)
-        {
+pub(super) fn find(files: &Files, lines: u32, options: &LogOptions) -> Result<Start> {
+    let mut search = None;
+    for number in files.numbers()?.into_iter().rev() {
+        // Rotation has just removed it.
+        let Some(file) = files.open(number)? else { break };
+        let mut newlines = Newlines { position: file.metadata()?.len(), file: &file, block: vec![0; BLOCK], unread: 0 };
+        // What follows the last newline is being written, and wanted once it is whole.
+        let end = newlines.previous()?.unwrap_or(0);
+        let search = search.get_or_insert_with(|| {
+            let stream = Stream { start: Place { number, offset: end }, open: false, seen: false };
+            Search { options, missing: lines, streams: [stream; 2] }
+        });
+        if !search.go_through(number, end, &mut newlines)? {
             break;
         }
-        end = start;
     }
-    Ok(Start { stdout: search.streams[0].start, stderr: search.streams[1].start })
+    let start = search.map(|search| Start { stdout: search.streams[0].start, stderr: search.streams[1].start });
+    Ok(start.unwrap_or_default())
 }
 
 /// Walks back through a file from newline to newline.

@@ -22,7 +22,15 @@ impl Log {
     }
 
     fn append(&self, contents: &[u8]) {
-        let mut file = File::options().create(true).append(true).open(self.path()).unwrap();
+        self.append_to(0, contents);
+    }
+
+    fn file(&self, number: u64) -> PathBuf {
+        self.directory.path().join(format!("log.{number}"))
+    }
+
+    fn append_to(&self, number: u64, contents: &[u8]) {
+        let mut file = File::options().create(true).append(true).open(self.file(number)).unwrap();
         file.write_all(contents).unwrap();
     }
 
@@ -35,10 +43,11 @@ fn drain(reader: &mut LogReader) -> Vec<LogEntry> {
     let mut entries = Vec::new();
     loop {
         let batch = reader.next_batch().unwrap();
-        if batch.is_empty() {
+        assert_eq!(batch.lost_files, 0);
+        if batch.entries.is_empty() {
             return entries;
         }
-        entries.extend(batch);
+        entries.extend(batch.entries);
     }
 }
 
@@ -141,7 +150,7 @@ fn batches_are_bounded_and_complete() {
     }
     let log = Log::new(contents.as_bytes());
     let mut reader = LogReader::open(&log.path(), LogOptions::default()).unwrap();
-    let first = reader.next_batch().unwrap();
+    let first = reader.next_batch().unwrap().entries;
     assert!(first.len() < 10_000, "{}", first.len());
     assert_eq!(first.len() + drain(&mut reader).len(), 40_000);
     let last = log.read(tail(20_000));
@@ -157,15 +166,110 @@ fn a_log_that_comes_later_is_found() {
     assert_eq!(drain(&mut reader).len(), 6);
 }
 
+/// Lines "FIRST" to "FIRST+COUNT-1", a second apart.
+fn numbered(first: u64, count: u64) -> Vec<u8> {
+    (first..first + count)
+        .flat_map(|n| format!("2024-05-01T10:{:02}:{:02}Z stdout F {n}\n", n / 60, n % 60).into_bytes())
+        .collect()
+}
+
+fn numbers(entries: &[LogEntry]) -> Vec<u64> {
+    entries.iter().map(|entry| String::from_utf8_lossy(&entry.line).parse().unwrap()).collect()
+}
+
 #[test]
 fn a_rotated_log_is_followed() {
-    let log = Log::new(SAMPLE);
+    let log = Log::new(&numbered(0, 5));
     let mut reader = LogReader::open(&log.path(), LogOptions::default()).unwrap();
-    assert_eq!(drain(&mut reader).len(), 6);
-    log.append(b"2024-05-01T10:00:05Z stdout F last of the old\n");
-    std::fs::rename(log.path(), log.directory.path().join("log.1")).unwrap();
-    log.append(b"2024-05-01T10:00:06Z stdout F first of the new\n");
-    assert_eq!(lines(&drain(&mut reader)), [b"last of the old".as_slice(), b"first of the new"]);
+    assert_eq!(drain(&mut reader).len(), 5);
+    log.append(&numbered(5, 1));
+    log.append_to(1, &numbered(6, 2));
+    log.append_to(2, b"");
+    assert_eq!(numbers(&drain(&mut reader)), [5, 6, 7]);
+    log.append_to(2, &numbered(8, 1));
+    // The torn end of a file with a successor is the end of nothing.
+    log.append_to(2, b"2024-05-01T10:00:09Z stdout F to");
+    assert_eq!(numbers(&drain(&mut reader)), [8]);
+    log.append_to(3, &numbered(9, 1));
+    assert_eq!(numbers(&drain(&mut reader)), [9]);
+}
+
+#[test]
+fn files_that_went_before_they_were_read_are_told() {
+    let log = Log::new(&numbered(0, 3));
+    let mut reader = LogReader::open(&log.path(), LogOptions::default()).unwrap();
+    assert_eq!(drain(&mut reader).len(), 3);
+    log.append(&numbered(3, 1));
+    (1..5).for_each(|number| log.append_to(number, &numbered(10 * number, 2)));
+    (0..3).for_each(|number| std::fs::remove_file(log.file(number)).unwrap());
+    // What it has open is not lost.
+    let batch = reader.next_batch().unwrap();
+    assert_eq!((numbers(&batch.entries), batch.lost_files), (vec![3], 0));
+    let batch = reader.next_batch().unwrap();
+    assert_eq!((numbers(&batch.entries), batch.lost_files), (vec![30, 31, 40, 41], 2));
+    assert!(drain(&mut reader).is_empty());
+}
+
+#[test]
+fn a_reader_goes_on_where_another_ended() {
+    let log = Log::new(&numbered(0, 4));
+    log.append(b"2024-05-01T10:00:04Z std");
+    let mut reader = LogReader::open(&log.path(), LogOptions::default()).unwrap();
+    let place = reader.next_batch().unwrap().next;
+    let from = |place: Place| LogReader::open(&log.path(), LogOptions { from: Some(place), ..LogOptions::default() });
+    assert!(drain(&mut from(place).unwrap()).is_empty());
+    log.append(b"out F 4\n");
+    log.append_to(1, &numbered(5, 2));
+    assert_eq!(numbers(&drain(&mut from(place.to_string().parse().unwrap()).unwrap())), [4, 5, 6]);
+    std::fs::remove_file(log.file(0)).unwrap();
+    let batch = from(place).unwrap().next_batch().unwrap();
+    assert_eq!((numbers(&batch.entries), batch.lost_files), (vec![5, 6], 1));
+    for foreign in ["1.100000", "7.0"] {
+        assert!(from(foreign.parse().unwrap()).is_err(), "{foreign}");
+    }
+    for wrong in ["", "1", "1.", ".1", "1.2.3", "-1.0", "a.b"] {
+        assert!(wrong.parse::<Place>().is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn tail_and_since_go_over_files() {
+    let log = Log::new(&numbered(0, 10));
+    log.append_to(1, &numbered(10, 10));
+    log.append_to(2, &numbered(20, 1));
+    log.append_to(3, b"");
+    for count in [0, 1, 2, 11, 12, 21, 30] {
+        let read = numbers(&log.read(tail(count)));
+        assert_eq!(read, (21_u64.saturating_sub(count.into())..21).collect::<Vec<_>>(), "the last {count}");
+    }
+    for second in [0, 5, 9, 10, 15, 20, 21] {
+        let since = Some((1_714_557_600 + second) * 1_000_000_000);
+        let read = numbers(&log.read(LogOptions { since, ..LogOptions::default() }));
+        assert_eq!(read, (second..21).collect::<Vec<_>>(), "since {second}");
+    }
+    assert_eq!(bytes(&log.path()), numbered(0, 21).len() as u64);
+}
+
+#[test]
+fn a_log_without_numbers_is_read() {
+    let log = Log { directory: tempfile::tempdir().unwrap() };
+    std::fs::write(log.path(), numbered(0, 3)).unwrap();
+    let mut reader = LogReader::open(&log.path(), LogOptions::default()).unwrap();
+    assert_eq!(drain(&mut reader).len(), 3);
+    std::fs::rename(log.path(), log.file(0)).unwrap();
+    std::os::unix::fs::symlink("log.0", log.path()).unwrap();
+    log.append(&numbered(3, 1));
+    assert_eq!(numbers(&drain(&mut reader)), [3]);
+}
+
+#[test]
+fn what_was_lost_is_told_by_tags() {
+    let mut contents = b"2024-05-01T10:00:00Z stdout F:lost:lines=12:bytes=34:reason=rate hull: some text\n".to_vec();
+    contents.extend(b"2024-05-01T10:00:00Z stdout F lost:lines=1\n2024-05-01T10:00:00Z stdout F:other x\n");
+    let entries = Log::new(&contents).read(LogOptions::default());
+    let lost = LostOutput { lines: 12, bytes: 34, reason: hull_wire::LostReason::Rate };
+    assert_eq!(entries.iter().map(|entry| entry.lost).collect::<Vec<_>>(), [Some(lost), None, None]);
+    assert_eq!(entries[0].line.as_ref(), b"hull: some text");
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ use hull_wire::{CgroupPlan, LogPlan, PROTOCOL_VERSION, Plan, RootfsPlan, Stdin};
 use oci_spec::runtime::{Linux, Spec};
 
 pub(crate) use files::GENERATED_FILES;
+pub(crate) use mounts::binds;
 pub(crate) use process::{ExecContext, exec_process};
 
 use crate::error::{Error, Reason, Result};
@@ -39,8 +40,8 @@ pub(crate) struct PlanContext<'a> {
     pub(crate) id: &'a str,
     /// Directory for the shim's socket and exit file; exists.
     pub(crate) run_dir: &'a str,
-    /// Log file; `None`: no log.
-    pub(crate) log_path: Option<&'a str>,
+    /// The log.
+    pub(crate) log: LogPlan,
     /// Mount points of the image's layers, the topmost first.
     pub(crate) layers: &'a [String],
     /// Overlay's writable directory and its work directory.
@@ -85,7 +86,7 @@ pub(crate) fn compile(spec: &Spec, ctx: &PlanContext<'_>) -> Result<Plan> {
         version: PROTOCOL_VERSION,
         id: ctx.id.to_owned(),
         run_dir: ctx.run_dir.to_owned(),
-        log: ctx.log_path.map(|path| LogPlan { path: path.to_owned() }),
+        log: Some(ctx.log.clone()),
         stdin: stdin(ctx.config),
         namespaces,
         cgroup,

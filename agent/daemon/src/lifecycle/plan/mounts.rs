@@ -13,6 +13,17 @@ pub(super) fn compile(spec: &Spec, ctx: &PlanContext<'_>) -> Result<Vec<MountPla
     mounts.iter().enumerate().map(|(index, mount)| one(&format!("mounts[{index}]"), mount, ctx)).collect()
 }
 
+/// Bind mounts without the rest of a plan.
+pub(crate) fn binds(mounts: &[Mount]) -> Result<Vec<MountPlan>> {
+    let bind = |(index, mount): (usize, &Mount)| {
+        let place = format!("mounts[{index}]");
+        let options = Options::parse(mount.options().as_deref().unwrap_or_default());
+        let target = text(&place, mount.destination())?;
+        Ok(MountPlan { kind: bind(&place, mount, &options)?, target, flags: options.flags })
+    };
+    mounts.iter().enumerate().map(bind).collect()
+}
+
 /// Options of one mount, sorted out.
 #[derive(Debug, Default)]
 struct Options {

@@ -7,8 +7,8 @@ use oci_spec::runtime::{HooksBuilder, LinuxNamespaceType};
 
 use super::*;
 use crate::lifecycle::config::{
-    Device, DnsConfig, ExecConfig, Mount, MountKind, NamespaceMode, Namespaces, Resources, Rlimit, SeccompProfile,
-    Security, TimeOffsets,
+    Device, DnsConfig, ExecConfig, LogLimits, Mount, MountKind, NamespaceMode, Namespaces, Resources, Rlimit,
+    SeccompProfile, Security, TimeOffsets,
 };
 use crate::lifecycle::security::capabilities::HostCapabilities;
 use crate::lifecycle::spec::host::{HostFile, HostFileKind, HostFiles};
@@ -75,7 +75,7 @@ impl Host {
             image,
             id: ID,
             run_dir: "/run/hull/containers/0123",
-            log_path: Some("/var/lib/hull/containers/0123/log"),
+            log: LogLimits::default().plan("/var/lib/hull/containers/0123/log".to_owned(), &config.log),
             layers: &self.layers,
             upper: "/var/lib/hull/containers/0123/upper",
             work: "/var/lib/hull/containers/0123/work",

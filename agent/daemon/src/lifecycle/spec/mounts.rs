@@ -100,6 +100,16 @@ pub(super) fn build(config: &ContainerConfig, ctx: &SpecContext<'_>) -> Result<V
     Ok(mounts.into_iter().map(|(_, mount)| mount).chain(user).collect())
 }
 
+/// The user's bind mounts alone.
+pub(crate) fn binds(config: &ContainerConfig, id_mapped: bool) -> Result<Vec<Mount>> {
+    let binds = config.mounts.iter().enumerate().filter(|(_, mount)| matches!(mount.kind, MountKind::Bind { .. }));
+    let bind = |(index, mount): (usize, &config::Mount)| {
+        let target = path::absolute(&format!("config.mounts[{index}].target"), &mount.target)?;
+        user_mount(index, mount, &target, id_mapped)
+    };
+    binds.map(bind).collect()
+}
+
 fn make(target: &str, kind: &str, source: &str, options: &[&str]) -> Mount {
     let mut mount = Mount::default();
     mount

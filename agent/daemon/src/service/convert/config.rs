@@ -2,12 +2,13 @@
 //! sense together and are within their ranges is the life cycle's to say.
 
 use hull_proto::v1;
+use hull_wire::{LogRate, LogUnit, Overrun};
 
 use super::time;
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::lifecycle::config::{
-    ContainerConfig, Device, DnsConfig, ExecConfig, IoMax, Mount, MountKind, NamespaceMode, Namespaces, Resources,
-    Rlimit, SeccompProfile, Security, TimeOffsets,
+    ContainerConfig, Device, DnsConfig, ExecConfig, IoMax, LogConfig, Mount, MountKind, NamespaceMode, Namespaces,
+    Resources, Rlimit, SeccompProfile, Security, TimeOffsets,
 };
 use crate::lifecycle::signal;
 
@@ -58,6 +59,7 @@ pub(crate) fn container(config: v1::ContainerConfig) -> Result<ContainerConfig> 
         rlimits: indexed("config.rlimits", config.rlimits, rlimit)?,
         oom_score_adj: config.oom_score_adj,
         shm_size: config.shm_size,
+        log: config.log.map(log).transpose()?.unwrap_or_default(),
     })
 }
 
@@ -81,6 +83,35 @@ pub(crate) fn exec(start: v1::ExecStart) -> Result<(String, ExecConfig)> {
         timeout: time::optional_duration("start.timeout", start.timeout)?,
     };
     Ok((start.container, config))
+}
+
+/// Bytes of each output that ExecSync returns unasked.
+const DEFAULT_OUTPUT: u32 = 1 << 20;
+/// And at most.
+const MAX_OUTPUT: u32 = 16 << 20;
+
+/// A further process whose output is collected: its container, what it is, and most bytes of each output.
+pub(crate) fn exec_sync(request: v1::ExecSyncRequest) -> Result<(String, ExecConfig, usize)> {
+    if request.argv.is_empty() {
+        return Err(Error::invalid("argv", "at least the program is required"));
+    }
+    let most = request.max_output_bytes.unwrap_or(DEFAULT_OUTPUT);
+    if most > MAX_OUTPUT {
+        let problem = format!("{most} is more than {MAX_OUTPUT}");
+        return Err(Error::new(Reason::LimitExceeded, format!("max_output_bytes: {problem}"))
+            .hint("Exec streams output of any length"));
+    }
+    let config = ExecConfig {
+        argv: request.argv,
+        env: request.env,
+        cwd: given(request.cwd),
+        user: given(request.user),
+        terminal: None,
+        stdin: false,
+        privileged: request.privileged,
+        timeout: time::optional_duration("timeout", request.timeout)?,
+    };
+    Ok((request.container, config, usize::try_from(most).unwrap_or(usize::MAX)))
 }
 
 /// Rows and columns; absent ones take the default.
@@ -127,6 +158,23 @@ pub(super) fn given(text: String) -> Option<String> {
 /// Parses each item, with its path for errors.
 fn indexed<T, U>(field: &str, items: Vec<T>, parse: impl Fn(&str, T) -> Result<U>) -> Result<Vec<U>> {
     items.into_iter().enumerate().map(|(index, item)| parse(&format!("{field}[{index}]"), item)).collect()
+}
+
+fn log(log: v1::LogConfig) -> Result<LogConfig> {
+    Ok(LogConfig { max_size: log.max_size, max_files: log.max_files, rate: log.rate.map(log_rate).transpose()? })
+}
+
+fn log_rate(rate: v1::LogRate) -> Result<LogRate> {
+    let overrun = match rate.overrun() {
+        v1::LogOverrun::Block => Overrun::Block,
+        v1::LogOverrun::Drop => Overrun::Drop,
+        v1::LogOverrun::Unspecified => return Err(Error::invalid("config.log.rate.overrun", "must be block or drop")),
+    };
+    match rate.amount {
+        Some(v1::log_rate::Amount::Bytes(amount)) => Ok(LogRate { amount, unit: LogUnit::Bytes, overrun }),
+        Some(v1::log_rate::Amount::Lines(amount)) => Ok(LogRate { amount, unit: LogUnit::Lines, overrun }),
+        None => Err(Error::invalid("config.log.rate", "needs bytes or lines")),
+    }
 }
 
 fn dns(dns: v1::DnsConfig) -> DnsConfig {

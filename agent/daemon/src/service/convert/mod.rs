@@ -1,6 +1,7 @@
 //! Protobuf <-> domain types: parse, don't validate. Every error names the field by its path in the request.
 
 pub(crate) mod config;
+pub(crate) mod events;
 pub(crate) mod images;
 pub(crate) mod page;
 pub(crate) mod render;
@@ -61,10 +62,16 @@ pub(crate) fn log_options(request: &v1::StreamLogsRequest) -> Result<LogOptions>
     let nanos = |field: &str, value: Option<prost_types::Timestamp>| {
         value.map(|value| time::timestamp_nanos(field, value)).transpose()
     };
+    let from = match request.cursor.as_str() {
+        "" => None,
+        _ if request.tail.is_some() => return Err(Error::invalid("cursor", "does not go with tail")),
+        text => Some(text.parse().map_err(|_| Error::invalid("cursor", "is not one of a log"))?),
+    };
     Ok(LogOptions {
         tail: request.tail,
         since: nanos("since", request.since)?,
         until: nanos("until", request.until)?,
         stream,
+        from,
     })
 }

@@ -1,13 +1,15 @@
 //! What the life cycle knows -> protobuf.
 
 use hull_proto::v1;
+use hull_wire::{LogRate, LogUnit, Overrun};
 
 use super::time;
 use crate::lifecycle::config::{
-    ContainerConfig, Mount, MountKind, NamespaceMode, Namespaces, Resources, SeccompProfile, Security,
+    ContainerConfig, LogConfig, Mount, MountKind, NamespaceMode, Namespaces, Resources, SeccompProfile, Security,
 };
 use crate::lifecycle::signal;
 use crate::lifecycle::{Exit, State, View};
+use crate::runtime::processes::Process;
 
 /// One container.
 pub(crate) fn container(view: &View) -> v1::Container {
@@ -57,6 +59,23 @@ pub(crate) fn exit(exit: &Exit) -> v1::ExitStatus {
         oom_killed: exit.oom_killed,
         finished_at: Some(time::to_timestamp(exit.finished_at_nanos)),
         error: exit.error.clone(),
+    }
+}
+
+/// One process.
+pub(crate) fn process(process: Process) -> v1::Process {
+    v1::Process {
+        pid: process.pid,
+        container_pid: process.container_pid,
+        parent_pid: process.parent_pid,
+        uid: process.uid,
+        state: process.state.to_string(),
+        threads: process.threads,
+        cpu_time: Some(time::to_proto_duration(process.cpu_time)),
+        resident_bytes: process.resident_bytes,
+        started_at: Some(time::to_timestamp(process.started_at_nanos)),
+        name: process.name,
+        args: process.args,
     }
 }
 
@@ -117,7 +136,23 @@ pub(crate) fn config(config: &ContainerConfig) -> v1::ContainerConfig {
         oom_score_adj: config.oom_score_adj,
         shm_size: config.shm_size,
         init: false,
+        log: (config.log != LogConfig::default()).then(|| log(&config.log)),
     }
+}
+
+fn log(log: &LogConfig) -> v1::LogConfig {
+    let rate = |rate: LogRate| {
+        let amount = match rate.unit {
+            LogUnit::Bytes => v1::log_rate::Amount::Bytes(rate.amount),
+            LogUnit::Lines => v1::log_rate::Amount::Lines(rate.amount),
+        };
+        let overrun = match rate.overrun {
+            Overrun::Block => v1::LogOverrun::Block,
+            Overrun::Drop => v1::LogOverrun::Drop,
+        };
+        v1::LogRate { amount: Some(amount), overrun: overrun.into() }
+    };
+    v1::LogConfig { max_size: log.max_size, max_files: log.max_files, rate: log.rate.map(rate) }
 }
 
 /// Limits.

@@ -1,12 +1,13 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use hull_wire::{LogRate, LogUnit, Overrun};
 use proptest::prelude::*;
 
 use super::*;
 use crate::lifecycle::config::{
-    ContainerConfig, Device, DnsConfig, IoMax, Mount, MountKind, NamespaceMode, Namespaces, Resources, Rlimit,
-    SeccompProfile, Security, TimeOffsets,
+    ContainerConfig, Device, DnsConfig, IoMax, LogConfig, Mount, MountKind, NamespaceMode, Namespaces, Resources,
+    Rlimit, SeccompProfile, Security, TimeOffsets,
 };
 
 fn text() -> impl Strategy<Value = String> {
@@ -109,6 +110,15 @@ fn rlimit((name, soft, hard): (String, u64, u64)) -> Rlimit {
     Rlimit { name: format!("RLIMIT_{name}"), soft, hard }
 }
 
+fn log(size: Option<u64>, files: Option<u32>, flags: [bool; 6]) -> LogConfig {
+    let rate = |amount| LogRate {
+        amount,
+        unit: if flags[0] { LogUnit::Bytes } else { LogUnit::Lines },
+        overrun: if flags[1] { Overrun::Block } else { Overrun::Drop },
+    };
+    LogConfig { max_size: size, max_files: files, rate: size.map(rate) }
+}
+
 fn container() -> impl Strategy<Value = ContainerConfig> {
     let strings = (text(), ".{0,9}", texts(), texts(), texts(), texts(), texts(), texts());
     let options = proptest::option::of(text());
@@ -164,6 +174,7 @@ fn container() -> impl Strategy<Value = ContainerConfig> {
             rlimits: limits.into_iter().map(rlimit).collect(),
             oom_score_adj,
             shm_size,
+            log: log(shm_size, umask, flags),
         }
     })
 }

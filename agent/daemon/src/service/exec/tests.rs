@@ -12,11 +12,11 @@ struct Copy {
     task: tokio::task::JoinHandle<Result<()>>,
 }
 
-fn start_copy() -> Copy {
+fn start_copy(direct: bool) -> Copy {
     let (theirs, output) = stdio::output_pipe().unwrap();
     let (sender, answers) = mpsc::channel(QUEUE);
     let (exited, receiver) = watch::channel(false);
-    let task = tokio::spawn(async move { copy(Some(output), Outgoing::Stdout, &sender, receiver).await });
+    let task = tokio::spawn(async move { copy(Some(output), Outgoing::Stdout, &sender, receiver, direct).await });
     Copy { writer: theirs.into(), exited, answers, task }
 }
 
@@ -40,7 +40,7 @@ fn pattern(length: usize) -> Vec<u8> {
 
 #[tokio::test]
 async fn every_byte_arrives_in_order() {
-    let Copy { mut writer, exited, mut answers, task } = start_copy();
+    let Copy { mut writer, exited, mut answers, task } = start_copy(false);
     let expected = pattern(8 << 20);
     let written = expected.clone();
     let writer = std::thread::spawn(move || writer.write_all(&written).unwrap());
@@ -52,7 +52,7 @@ async fn every_byte_arrives_in_order() {
 
 #[tokio::test]
 async fn a_client_that_does_not_read_stops_the_process_and_loses_nothing() {
-    let Copy { mut writer, exited, mut answers, task } = start_copy();
+    let Copy { mut writer, exited, mut answers, task } = start_copy(false);
     let expected = pattern(2 << 20);
     let written = expected.clone();
     let writer = std::thread::spawn(move || writer.write_all(&written).unwrap());
@@ -66,7 +66,7 @@ async fn a_client_that_does_not_read_stops_the_process_and_loses_nothing() {
 
 #[tokio::test]
 async fn a_child_that_keeps_the_output_open_does_not_hold_the_call() {
-    let Copy { mut writer, exited, mut answers, task } = start_copy();
+    let Copy { mut writer, exited, mut answers, task } = start_copy(false);
     let expected = pattern(60_000);
     writer.write_all(&expected).unwrap();
     exited.send_replace(true);
@@ -78,15 +78,38 @@ async fn a_child_that_keeps_the_output_open_does_not_hold_the_call() {
 }
 
 #[tokio::test]
-async fn a_child_that_writes_for_ever_does_not_hold_the_call() {
-    let Copy { mut writer, exited, mut answers, task } = start_copy();
-    // Ends with EPIPE once the copy is over.
-    let writer = std::thread::spawn(move || while writer.write_all(&[b'y'; 4096]).is_ok() {});
+async fn of_a_pipe_comes_what_is_there_and_nobody_waits_for_more() {
+    let (theirs, output) = stdio::output_pipe().unwrap();
+    let (sender, mut answers) = mpsc::channel(QUEUE);
+    let (exited, receiver) = watch::channel(false);
+    let mut writer = std::fs::File::from(theirs);
+    let expected = pattern(60_000);
+    writer.write_all(&expected).unwrap();
     exited.send_replace(true);
-    let length = received(&mut answers).await.len();
-    assert!((AFTER_EXIT..AFTER_EXIT + 2 * CHUNK).contains(&length), "{length}");
-    task.await.unwrap().unwrap();
-    writer.join().unwrap();
+    let copied = async move {
+        // A timer that is due at once wins against whoever waits.
+        tokio::time::timeout(Duration::ZERO, copy(Some(output), Outgoing::Stdout, &sender, receiver, true)).await
+    };
+    let (copied, bytes) = tokio::join!(copied, received(&mut answers));
+    assert!(bytes == expected);
+    copied.expect("it waits for nothing").unwrap();
+    drop(writer);
+}
+
+#[tokio::test]
+async fn a_child_that_writes_for_ever_does_not_hold_the_call() {
+    for direct in [false, true] {
+        let Copy { mut writer, exited, mut answers, task } = start_copy(direct);
+        // Ends with EPIPE once the copy is over.
+        let writer = std::thread::spawn(move || while writer.write_all(&[b'y'; 4096]).is_ok() {});
+        exited.send_replace(true);
+        let length = received(&mut answers).await.len();
+        // Without a wait the copy may also find the pipe empty before the writer has filled it again.
+        let least = if direct { 0 } else { AFTER_EXIT };
+        assert!((least..AFTER_EXIT + 2 * CHUNK).contains(&length), "{length}");
+        task.await.unwrap().unwrap();
+        writer.join().unwrap();
+    }
 }
 
 #[tokio::test]

@@ -1,10 +1,9 @@
 //! ImportImage: the archive comes in pieces, progress goes back.
 
-use std::io::{ErrorKind, Read};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use hull_proto::v1;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -15,11 +14,9 @@ use crate::blocking::CancelOnDrop;
 use crate::error::{Error, Reason, Result};
 use crate::images::{Image, Images, ImportOptions, Progress};
 use crate::service::convert::{self, images as parse};
+use crate::service::pieces::{Incoming, MAX_DATA};
 use crate::service::status::{from_transport, shutting_down, status};
 use crate::service::{Edge, blocking};
-
-/// Most bytes of an archive in one message.
-const MAX_DATA: usize = 1024 * 1024;
 
 /// Starts the import; the stream tells how it goes.
 pub(super) async fn start(
@@ -66,9 +63,7 @@ async fn import(
     let (pieces, queue) = mpsc::channel(QUEUE);
     let importer = {
         let (progress, cancelled) = (Arc::clone(&progress), Arc::clone(&cancelled.0));
-        blocking(move || {
-            images.import(&options, Pieces { queue, rest: Bytes::new(), ended: false }, &progress, &cancelled)
-        })
+        blocking(move || images.import(&options, Incoming::new(queue), &progress, &cancelled))
     };
     let feed = async {
         match feed(&mut requests, pieces).await {
@@ -118,31 +113,6 @@ async fn feed(
                 let _ = pieces.send(Some(data)).await;
             }
         }
-    }
-}
-
-/// The archive as the importer reads it: pieces, then `None`. A queue that ends without it is a call that was broken off,
-/// and no end of file.
-struct Pieces {
-    queue: mpsc::Receiver<Option<Bytes>>,
-    rest: Bytes,
-    ended: bool,
-}
-
-impl Read for Pieces {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        while self.rest.is_empty() && !self.ended {
-            match self.queue.blocking_recv() {
-                Some(Some(piece)) => self.rest = piece,
-                Some(None) => self.ended = true,
-                None => {
-                    return Err(std::io::Error::new(ErrorKind::ConnectionAborted, "the client broke the import off"));
-                }
-            }
-        }
-        let length = buffer.len().min(self.rest.len());
-        self.rest.copy_to_slice(&mut buffer[..length]);
-        Ok(length)
     }
 }
 

@@ -9,7 +9,11 @@ const MAX_INTERFACES: usize = 256;
 /// `/proc/PID/net/dev`, see proc_pid_net(5): two lines of headings, then "NAME:" with eight numbers received and eight sent.
 pub(in crate::stats) fn interfaces(text: &[u8], network: &mut NetworkStats) {
     network.interfaces.clear();
-    network.interfaces.extend(lines(text).filter_map(interface).take(MAX_INTERFACES));
+    for interface in lines(text).filter_map(interface).take(MAX_INTERFACES) {
+        // Most have one or two: no room for more, of which there would be as many as containers.
+        network.interfaces.reserve_exact(1);
+        network.interfaces.push(interface);
+    }
 }
 
 fn interface(line: &[u8]) -> Option<Interface> {

@@ -235,6 +235,8 @@ impl IoStats {
     pub(in crate::stats) fn device(&mut self, major: u32, minor: u32) -> &mut DeviceIo {
         let at = self.devices.iter().position(|device| (device.major, device.minor) == (major, minor));
         let at = at.unwrap_or_else(|| {
+            // Most have one: no room for more, of which there would be as many as containers.
+            self.devices.reserve_exact(1);
             self.devices.push(DeviceIo { major, minor, ..DeviceIo::default() });
             self.devices.len() - 1
         });

@@ -17,7 +17,7 @@ pub(crate) use resources::validate_resources;
 
 use super::sysctl;
 use crate::error::{Error, Reason, Result};
-use crate::lifecycle::config::{ContainerConfig, NamespaceMode, TimeOffsets};
+use crate::lifecycle::config::{ContainerConfig, LogConfig, LogLimits, NamespaceMode, TimeOffsets};
 use crate::lifecycle::security::{capabilities, seccomp};
 
 /// Most bytes of one label's key.
@@ -35,7 +35,7 @@ pub(crate) fn validate(config: &ContainerConfig) -> Result<()> {
     if config.image.is_empty() {
         return Err(Error::invalid("config.image", "no image is given"));
     }
-    check_name(&config.name)?;
+    check_name("config.name", &config.name)?;
     check_labels(&config.labels)?;
     process::validate(config)?;
     if config.stop_timeout.is_some_and(|timeout| timeout > MAX_STOP_TIMEOUT) {
@@ -45,9 +45,24 @@ pub(crate) fn validate(config: &ContainerConfig) -> Result<()> {
     network::validate(config)?;
     validate_resources("config.resources", &config.resources)?;
     mounts::validate(config)?;
+    log(&config.log)?;
     capabilities::validate(&config.security)?;
     seccomp::validate(&config.security.seccomp)?;
     sysctl::validate(config)
+}
+
+fn log(config: &LogConfig) -> Result<()> {
+    let LogConfig { max_size, max_files, rate } = config;
+    if max_size.is_some_and(|size| !LogLimits::SIZES.contains(&size)) {
+        return Err(Error::invalid("config.log.max_size", "must be between 64 KiB and 1 TiB"));
+    }
+    if max_files.is_some_and(|files| !LogLimits::FILES.contains(&files)) {
+        return Err(Error::invalid("config.log.max_files", "must be between 1 and 10000"));
+    }
+    match rate {
+        Some(rate) if rate.amount == 0 => Err(Error::invalid("config.log.rate", "must be at least 1")),
+        _ => Ok(()),
+    }
 }
 
 /// At most `most` entries of a list, for untrusted input is bounded.
@@ -60,13 +75,14 @@ fn check_count(field: &str, count: usize, most: usize) -> Result<()> {
 }
 
 /// [a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}, or nothing.
-fn check_name(name: &str) -> Result<()> {
+/// A name of a container, or none.
+pub(crate) fn check_name(field: &str, name: &str) -> Result<()> {
     let first = name.bytes().next().is_none_or(|byte| byte.is_ascii_alphanumeric());
     let rest = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
     if first && rest && name.len() <= 128 {
         return Ok(());
     }
-    Err(Error::invalid("config.name", "must match [a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}"))
+    Err(Error::invalid(field, "must match [a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}"))
 }
 
 fn check_labels(labels: &BTreeMap<String, String>) -> Result<()> {

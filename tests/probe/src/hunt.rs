@@ -1,0 +1,77 @@
+//! Hunts processes while they are born: tries, in a loop and in every way that /proc and ptrace(2) offer, to reach what a process
+//! holds that is to become one of this container, but still carries its monitor's memory and descriptors.
+
+use std::fs;
+
+use crate::sys;
+
+/// What a process is called until it executes its program.
+const UNBORN: &str = "hull-shim\n";
+
+/// Hunts until standard input ends, then prints "met N", how many times an unborn process was seen, "tries N", how many
+/// times one of them refused, and a line "reached PID HOW" for each time that one did not.
+pub(crate) fn hunt() {
+    let done = std::thread::spawn(|| {
+        let _ended = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+    });
+    println!("hunting");
+    let own = std::process::id();
+    let (mut met, mut refused, mut reached) = (0_u64, 0_u64, Vec::new());
+    while !done.is_finished() {
+        let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+        for pid in processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) {
+            if pid == own || !is_unborn(pid) {
+                continue;
+            }
+            met += 1;
+            for (how, attempt) in ATTEMPTS {
+                match attempt(pid) {
+                    Some(what) => reached.push(format!("reached {pid} {how} {what}")),
+                    None => refused += 1,
+                }
+            }
+        }
+    }
+    println!("met {met}\ntries {refused}");
+    reached.iter().for_each(|line| println!("{line}"));
+}
+
+/// Whether this is the name of a process that has not executed its program yet.
+fn is_unborn(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == UNBORN)
+}
+
+/// A way to reach into a process. `Some`: what it came to.
+type Attempt = fn(u32) -> Option<String>;
+
+const ATTEMPTS: [(&str, Attempt); 8] = [
+    ("fd", descriptors),
+    ("maps", |pid| foreign(&fs::read_to_string(format!("/proc/{pid}/maps")).ok()?)),
+    ("environ", |pid| still_unborn(pid, fs::read(format!("/proc/{pid}/environ")).is_ok())),
+    ("mem", |pid| still_unborn(pid, fs::OpenOptions::new().read(true).write(true).open(mem(pid)).is_ok())),
+    ("exe", |pid| foreign(&fs::read_link(format!("/proc/{pid}/exe")).ok()?.display().to_string())),
+    ("root", |pid| still_unborn(pid, fs::read_link(format!("/proc/{pid}/root")).is_ok())),
+    ("process_vm_readv", |pid| still_unborn(pid, sys::read_memory(pid).is_ok())),
+    ("ptrace", |pid| sys::while_traced(pid, || is_unborn(pid)).ok()?.then(|| "attached".to_owned())),
+];
+
+fn mem(pid: u32) -> String {
+    format!("/proc/{pid}/mem")
+}
+
+/// A success counts if the process is unborn after it, too: one that has executed its program meanwhile is a peer.
+fn still_unborn(pid: u32, done: bool) -> Option<String> {
+    (done && is_unborn(pid)).then(|| "let in".to_owned())
+}
+
+/// What names the monitor's program.
+fn foreign(text: &str) -> Option<String> {
+    text.lines().find(|line| line.contains("hull-shim")).map(str::to_owned)
+}
+
+/// A descriptor that no process of a container has: all of them hold pipes and null devices.
+fn descriptors(pid: u32) -> Option<String> {
+    let links = fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten();
+    let targets = links.filter_map(|link| Some(fs::read_link(link.path()).ok()?.display().to_string()));
+    targets.into_iter().find(|target| !target.starts_with("pipe:") && target != "/dev/null")
+}
