@@ -36,9 +36,9 @@ TEST_BUILD := --config 'profile.release.package.hull-tests.opt-level=0'
 test: deps build ## Run every test on this machine's kernel
 	$(CARGO) test --locked --release $(TEST_BUILD) --workspace -- --test-threads=4
 
-test-vm: build ## Run the black-box suite in a virtual machine with Debian's kernel and pure cgroup v2
+test-vm: build ## Run the black-box suite (VM_TESTS: those alone) in a virtual machine with Debian's kernel and pure cgroup v2
 	@tests/scripts/deps vm
-	tests/scripts/test-vm
+	tests/scripts/test-vm $(VM_TESTS)
 
 fuzz: ## Run the fuzz targets, FUZZ_SECONDS (10) each
 	@tests/scripts/deps build
