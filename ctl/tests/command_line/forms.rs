@@ -1,5 +1,7 @@
 //! The forms of answers: templates, filters, colours; and what is only said, not done.
 
+use std::io::Read as _;
+
 use super::agent::Agent;
 use super::run;
 
@@ -122,4 +124,29 @@ fn a_platform_is_pulled_where_the_node_has_another() {
     assert!(code == 125 && err.contains("--pull never"), "{err}");
     let answer = ok(run(&mut agent.hullctl("pull -o json img")));
     assert!(answer.contains("\"bytesFetched\"") && answer.contains("\"digest\": \"sha256:dddd"), "{answer}");
+}
+
+#[test]
+fn a_table_fits_the_terminal_in_colour_and_is_whole_in_a_pipe() {
+    let agent = Agent::start();
+    let on_terminal = |columns: u16, variable: (&str, &str)| {
+        let mut command = agent.hullctl("ps -n 3");
+        command.env("TERM", "xterm").env(variable.0, variable.1);
+        let (mut child, mut master, slave) = super::terminal_as_wide(&mut command, columns);
+        // Both hold the program's side, without which it ends with the program.
+        drop((slave, command));
+        let mut shown = Vec::new();
+        // A terminal that has gone answers EIO.
+        let _ = master.read_to_end(&mut shown);
+        assert_eq!(super::wait(&mut child), 0);
+        super::text(&shown)
+    };
+    let colored = on_terminal(200, ("A", "b"));
+    assert!(colored.starts_with("\u{1b}[1mCONTAINER ID\u{1b}[0m") && colored.contains("NAME"), "{colored:?}");
+    let plain = on_terminal(200, ("NO_COLOR", "1"));
+    assert!(!plain.contains('\u{1b}') && plain.contains("STATUS"), "{plain:?}");
+    let narrow = on_terminal(40, ("NO_COLOR", "1"));
+    assert!(narrow.lines().count() == 4 && narrow.lines().all(|line| line.chars().count() <= 40), "{narrow:?}");
+    let piped = ok(run(&mut agent.hullctl("ps -n 3")));
+    assert!(piped.lines().all(|line| line.chars().count() > 40) && !piped.contains('\u{1b}'), "{piped}");
 }
