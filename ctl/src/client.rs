@@ -14,6 +14,7 @@ use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity
 use tower::service_fn;
 
 use crate::cli::Connection;
+use crate::context::{self, Endpoint as Agent};
 use crate::error::{Error, Result};
 
 /// Largest answer taken: a page of a thousand containers, each with all the labels it may have, fits.
@@ -27,14 +28,16 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// Where an agent listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Address {
+pub(crate) enum Address {
+    /// Path of a socket.
     Unix(PathBuf),
     /// Host and port as in a URI.
     Tcp(String),
 }
 
 impl Address {
-    fn parse(host: &str) -> Result<Self> {
+    /// What `--host` says.
+    pub(crate) fn parse(host: &str) -> Result<Self> {
         if let Some(path) = host.strip_prefix("unix://") {
             if !path.starts_with('/') {
                 return Err(Error::new(format!("--host {host}: the path of the socket must be absolute")));
@@ -60,12 +63,12 @@ pub(crate) struct Client {
 impl Client {
     /// Connects to the agent that the flags name.
     pub(crate) async fn connect(connection: &Connection) -> Result<Self> {
-        let channel = match Address::parse(&connection.host)? {
+        let agent = context::endpoint(connection)?;
+        let channel = match Address::parse(&agent.host)? {
             Address::Unix(path) => unix(path).await,
-            Address::Tcp(authority) => tcp(&authority, connection)?
-                .connect()
-                .await
-                .map_err(|error| Error::new(unreachable(&connection.host, &error))),
+            Address::Tcp(authority) => {
+                tcp(&authority, &agent)?.connect().await.map_err(|error| Error::new(unreachable(&agent.host, &error)))
+            }
         }?;
         Ok(Self { channel })
     }
@@ -107,8 +110,8 @@ async fn unix(path: PathBuf) -> Result<Channel> {
     endpoint.connect_with_connector(connector).await.map_err(|error| Error::new(unreachable(&host, &error)))
 }
 
-fn tcp(authority: &str, connection: &Connection) -> Result<Endpoint> {
-    let (Some(ca), Some(cert), Some(key)) = (&connection.tls_ca, &connection.tls_cert, &connection.tls_key) else {
+fn tcp(authority: &str, agent: &Agent) -> Result<Endpoint> {
+    let (Some(ca), Some(cert), Some(key)) = (&agent.tls_ca, &agent.tls_cert, &agent.tls_key) else {
         return Err(Error::new("tcp:// needs mutual TLS: give --tls-ca, --tls-cert and --tls-key"));
     };
     let tls = ClientTlsConfig::new()
@@ -173,7 +176,7 @@ mod tests {
 
     #[test]
     fn tcp_without_certificates_is_refused() {
-        let connection = Connection { host: "tcp://h:1".into(), tls_ca: None, tls_cert: None, tls_key: None };
+        let connection = Agent { host: "tcp://h:1".into(), ..Agent::default() };
         assert!(tcp("h:1", &connection).unwrap_err().to_string().contains("--tls-ca"));
     }
 }

@@ -8,6 +8,8 @@ use std::process::ExitCode;
 use tonic::{Code, Status};
 use tonic_types::{ErrorInfo, StatusExt as _};
 
+use crate::output::{Style, on_stderr};
+
 /// Exit code of a program that was found and could not be executed.
 const NOT_EXECUTABLE: u8 = 126;
 /// Exit code of a program that was not found.
@@ -82,7 +84,8 @@ impl Error {
         match self {
             Self::Failed { message, code, .. } => {
                 // Nobody can be told that standard error is closed.
-                let _ = writeln!(io::stderr().lock(), "hullctl: {}", one_line(message));
+                let name = Style::Bad.paint("hullctl:", on_stderr());
+                let _ = writeln!(io::stderr().lock(), "{name} {}", one_line(message));
                 ExitCode::from(code.unwrap_or(own))
             }
             Self::BrokenPipe => ExitCode::SUCCESS,
@@ -172,9 +175,14 @@ fn innermost(error: &dyn std::error::Error) -> Option<String> {
 pub(crate) fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.trim_end().chars() {
-        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+        if c.is_control() || turns_text(c) { line.extend(c.escape_default()) } else { line.push(c) }
     }
     line
+}
+
+/// Whether a character makes a terminal show the rest in another order than it is in.
+fn turns_text(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -222,6 +230,7 @@ mod tests {
     #[test]
     fn control_characters_do_not_reach_the_terminal() {
         assert_eq!(one_line("a\u{1b}[2Jb\nc\n"), "a\\u{1b}[2Jb\\nc");
+        assert_eq!(one_line("a\u{202e}b\u{9b}c日本"), "a\\u{202e}b\\u{9b}c日本");
     }
 
     #[test]

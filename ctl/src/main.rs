@@ -4,6 +4,8 @@
 mod cli;
 mod client;
 mod command;
+mod completion;
+mod context;
 mod copy;
 mod error;
 mod output;
@@ -16,10 +18,17 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
+    if let Some(answered) = completion::answer() {
+        return match answered {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => error.report(1),
+        };
+    }
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return cli::usage(&error),
     };
+    output::choose(cli.color);
     let own_errors = cli.command.error_code();
     // One thread is enough for a client, and is ready sooner than several.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {

@@ -50,6 +50,34 @@ fn every_invariant_names_a_test_that_exists() {
     }
 }
 
+/// SCREAMING_SNAKE_CASE of a name.
+fn code(name: &str) -> String {
+    let mut code = String::new();
+    for letter in name.chars() {
+        if letter.is_uppercase() && !code.is_empty() {
+            code.push('_');
+        }
+        code.push(letter.to_ascii_uppercase());
+    }
+    code
+}
+
+#[test]
+fn every_reason_of_an_error_is_explained() {
+    let source = read(&repository().join("agent/daemon/src/error.rs"));
+    let reasons = source.split("pub enum Reason {").nth(1).and_then(|rest| rest.split("\n}").next()).expect("the enum");
+    let names = reasons.lines().filter_map(|line| line.trim().strip_suffix(','));
+    let mut codes: Vec<String> = names.map(code).collect();
+    codes.sort();
+    assert!(codes.len() > 20);
+    let hullctl = std::env::current_exe().expect("this test").with_file_name("../hullctl");
+    assert!(hullctl.exists(), "{} is missing: run `make build`", hullctl.display());
+    let output = Command::new(&hullctl).arg("explain").output().expect("hullctl");
+    let list = String::from_utf8_lossy(&output.stdout).into_owned();
+    let explained: Vec<&str> = list.lines().skip(1).filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(explained, codes);
+}
+
 /// The sample as it is, and with every commented key put to use.
 #[test]
 fn the_sample_configuration_is_right_and_shows_real_keys() {

@@ -4,13 +4,14 @@ use clap::{ArgAction, Args, ValueEnum};
 
 use super::OutputFlag;
 use super::resources::ResourceFlags;
+use crate::completion;
 use std::path::PathBuf;
 
 // Containers by id, prefix of an id, or name.
 #[derive(Debug, Args)]
 pub(crate) struct Targets {
     /// Ids, prefixes of ids, or names
-    #[arg(required = true, value_name = "CONTAINER")]
+    #[arg(required = true, value_name = "CONTAINER", add = completion::containers())]
     pub(crate) containers: Vec<String>,
 }
 
@@ -78,6 +79,12 @@ pub(crate) struct RemoveFlags {
     /// Kill those that run
     #[arg(short, long)]
     pub(crate) force: bool,
+    /// Only show what would be done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Taken for Docker's sake: a container has no volumes of its own
+    #[arg(short, long)]
+    volumes: bool,
     #[command(flatten)]
     pub(crate) targets: Targets,
 }
@@ -131,7 +138,7 @@ pub(crate) struct ExecFlags {
     #[arg(long, value_name = "DURATION")]
     pub(crate) timeout: Option<String>,
     /// Container, then the program and its arguments
-    #[arg(required = true, num_args = 2.., trailing_var_arg = true, value_names = ["CONTAINER", "PROGRAM"])]
+    #[arg(required = true, num_args = 2.., trailing_var_arg = true, value_names = ["CONTAINER", "PROGRAM"], add = completion::containers())]
     pub(crate) command: Vec<String>,
 }
 
@@ -147,6 +154,7 @@ pub(crate) struct AttachFlags {
     #[arg(long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
     pub(crate) sig_proxy: bool,
     /// Id, prefix of an id, or name
+    #[arg(add = completion::containers())]
     pub(crate) container: String,
 }
 
@@ -166,6 +174,7 @@ pub(crate) struct CommitFlags {
     #[arg(short, long, value_name = "BOOL", default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true, action = ArgAction::Set)]
     pub(crate) pause: bool,
     /// Id, prefix of an id, or name
+    #[arg(add = completion::containers())]
     pub(crate) container: String,
     /// Name for the image, a reference without digest
     pub(crate) name: Option<String>,
@@ -177,6 +186,7 @@ pub(crate) struct DiffFlags {
     #[command(flatten)]
     pub(crate) output: OutputFlag,
     /// Id, prefix of an id, or name
+    #[arg(add = completion::containers())]
     pub(crate) container: String,
 }
 
@@ -207,5 +217,6 @@ pub(crate) struct ExportFlags {
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
     /// Id, prefix of an id, or name
+    #[arg(add = completion::containers())]
     pub(crate) container: String,
 }

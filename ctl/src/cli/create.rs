@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args};
+use clap::{ArgAction, Args, ValueEnum};
 
 use super::container::UntilFlag;
 use super::registry::PullPolicy;
 use super::resources::ResourceFlags;
+use crate::completion;
 
 // `run`.
 #[derive(Debug, Args)]
@@ -18,6 +19,9 @@ pub(crate) struct RunFlags {
     /// Run in the background and print the id
     #[arg(short, long)]
     pub(crate) detach: bool,
+    /// Stream to connect: stdin, stdout or stderr; the default is both outputs, and stdin with --interactive
+    #[arg(short, long = "attach", value_name = "STREAM", value_enum, ignore_case = true, conflicts_with = "detach")]
+    pub(crate) attach: Vec<StreamName>,
     #[command(flatten)]
     pub(crate) detach_keys: UntilFlag,
     /// Pass signals on to the container
@@ -27,6 +31,17 @@ pub(crate) struct RunFlags {
     pub(crate) image: ImageFlags,
     #[command(flatten)]
     pub(crate) create: CreateFlags,
+}
+
+/// A standard stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StreamName {
+    /// Standard input
+    Stdin,
+    /// Standard output
+    Stdout,
+    /// Standard error
+    Stderr,
 }
 
 // `create`.
@@ -48,6 +63,9 @@ pub(crate) struct ImageFlags {
     /// When to pull the image
     #[arg(long, value_enum, value_name = "WHEN", default_value = "missing")]
     pub(crate) pull: PullPolicy,
+    /// Which image of an index, OS/ARCHITECTURE[/VARIANT]; pulled where the node has another
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
     /// Pull without a word
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -62,6 +80,9 @@ pub(crate) struct CreateFlags {
     /// Run on a terminal
     #[arg(short, long)]
     pub(crate) tty: bool,
+    /// Run a small init that reaps orphans; no agent offers it yet
+    #[arg(long)]
+    pub(crate) init: bool,
     /// Remove the container when it has exited
     #[arg(long = "rm")]
     pub(crate) auto_remove: bool,
@@ -129,7 +150,7 @@ pub(crate) struct CreateFlags {
     pub(crate) resources: ResourceFlags,
 
     /// Image, then the program and its arguments
-    #[arg(required = true, trailing_var_arg = true, value_names = ["IMAGE", "ARG"], help_heading = "Arguments")]
+    #[arg(required = true, trailing_var_arg = true, value_names = ["IMAGE", "ARG"], add = completion::images(), help_heading = "Arguments")]
     pub(crate) command: Vec<String>,
 }
 

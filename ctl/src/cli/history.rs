@@ -3,11 +3,13 @@
 use clap::{Args, ValueEnum};
 
 use super::OutputFlag;
+use crate::completion;
 
 // `rename`.
 #[derive(Debug, Args)]
 pub(crate) struct RenameFlags {
     /// Id, prefix of an id, or name
+    #[arg(add = completion::containers())]
     pub(crate) container: String,
     /// The new name
     pub(crate) name: String,
@@ -19,6 +21,7 @@ pub(crate) struct TopFlags {
     #[command(flatten)]
     pub(crate) output: OutputFlag,
     /// Id, prefix of an id, or name
+    #[arg(add = completion::containers())]
     pub(crate) container: String,
 }
 
@@ -49,6 +52,9 @@ pub(crate) struct EventsFlags {
     /// Condition: type=container|image|daemon, event=NAME, or container=NAME
     #[arg(short, long = "filter", value_name = "CONDITION")]
     pub(crate) filters: Vec<String>,
+    /// Go template with Docker's field names, or `json`
+    #[arg(long, value_name = "TEMPLATE", conflicts_with = "output")]
+    pub(crate) format: Option<String>,
     /// How to show them
     #[arg(short, long, value_enum, default_value_t = EventFormat::Text)]
     pub(crate) output: EventFormat,
@@ -61,6 +67,7 @@ pub(crate) struct WhyFlags {
     #[arg(short = 'n', long, value_name = "LINES", default_value_t = 10)]
     pub(crate) lines: u32,
     /// Id, prefix of an id, or name; of a removed container its id
+    #[arg(add = completion::containers())]
     pub(crate) container: String,
 }
 
@@ -70,5 +77,6 @@ pub(crate) struct TraceFlags {
     #[command(flatten)]
     pub(crate) output: OutputFlag,
     /// Id, prefix of an id, or name
+    #[arg(add = completion::containers())]
     pub(crate) container: String,
 }

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use super::registry::{PullFlags, PushFlags};
 use super::{ListOutputFlag, OutputFlag};
+use crate::completion;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ImageCommand {
@@ -104,6 +105,15 @@ pub(crate) struct ImageListFlags {
     /// Whole digests
     #[arg(long)]
     pub(crate) no_trunc: bool,
+    /// Show the digests of their manifests
+    #[arg(long)]
+    pub(crate) digests: bool,
+    /// Taken for Docker's sake: there are none to hide
+    #[arg(short, long)]
+    all: bool,
+    /// Condition: before=, dangling=BOOL, label=KEY[=VALUE], reference=PATTERN or since=
+    #[arg(short, long = "filter", value_name = "CONDITION")]
+    pub(crate) filters: Vec<String>,
     #[command(flatten)]
     pub(crate) output: ListOutputFlag,
     /// Only images with a name that contains this
@@ -114,10 +124,13 @@ pub(crate) struct ImageListFlags {
 // `image inspect`.
 #[derive(Debug, Args)]
 pub(crate) struct ImageInspectFlags {
+    /// Go template with Docker's field names, or `json`
+    #[arg(short = 'f', long, value_name = "TEMPLATE", conflicts_with = "output")]
+    pub(crate) format: Option<String>,
     #[command(flatten)]
     pub(crate) output: OutputFlag,
     /// References, digests or prefixes of digests
-    #[arg(required = true, value_name = "IMAGE")]
+    #[arg(required = true, value_name = "IMAGE", add = completion::images())]
     pub(crate) images: Vec<String>,
 }
 
@@ -125,14 +138,21 @@ pub(crate) struct ImageInspectFlags {
 #[derive(Debug, Args)]
 pub(crate) struct ImageRemoveFlags {
     /// References, digests or prefixes of digests
-    #[arg(required = true, value_name = "IMAGE")]
+    #[arg(required = true, value_name = "IMAGE", add = completion::images())]
     pub(crate) images: Vec<String>,
+    /// Only show what would be done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Taken for Docker's sake; an image that a container uses is not removed all the same
+    #[arg(short, long)]
+    force: bool,
 }
 
 // `tag`.
 #[derive(Debug, Args)]
 pub(crate) struct TagFlags {
     /// Reference, digest or prefix of a digest
+    #[arg(add = completion::images())]
     pub(crate) image: String,
     /// The new name, a reference without digest
     pub(crate) name: String,
@@ -168,7 +188,7 @@ pub(crate) struct SaveFlags {
     #[arg(long, value_enum, default_value = "oci")]
     pub(crate) format: SaveFormat,
     /// References, digests or prefixes of digests
-    #[arg(required = true, value_name = "IMAGE")]
+    #[arg(required = true, value_name = "IMAGE", add = completion::images())]
     pub(crate) images: Vec<String>,
 }
 
@@ -181,6 +201,7 @@ pub(crate) struct HistoryFlags {
     #[command(flatten)]
     pub(crate) output: ListOutputFlag,
     /// Reference, digest or prefix of a digest
+    #[arg(add = completion::images())]
     pub(crate) image: String,
 }
 
@@ -212,6 +233,6 @@ pub(crate) struct VerifyFlags {
     #[command(flatten)]
     pub(crate) output: OutputFlag,
     /// References, digests or prefixes of digests; the default is all images
-    #[arg(value_name = "IMAGE")]
+    #[arg(value_name = "IMAGE", add = completion::images())]
     pub(crate) images: Vec<String>,
 }

@@ -1,7 +1,9 @@
 //! Flags and verbs, as Docker has them where Docker has them.
 
 mod container;
+mod context;
 mod create;
+mod help;
 mod history;
 mod image;
 mod observe;
@@ -13,15 +15,23 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::completion;
+
 pub(crate) use container::{AttachFlags, ExecFlags, KillFlags, RemoveFlags, StartFlags, StopFlags, Targets, WaitFlags};
 pub(crate) use container::{CommitFlags, Condition, CopyFlags, DiffFlags, ExportFlags, UpdateFlags};
-pub(crate) use create::{Alone, CreateFlags, FilesystemFlags, ImageFlags, NamespaceFlags, RunFlags, SecurityFlags};
+pub(crate) use context::{ContextCommand, ContextFlags, ContextInspectFlags, ContextListFlags, ContextRemoveFlags};
+pub(crate) use create::{
+    Alone, CreateFlags, FilesystemFlags, ImageFlags, NamespaceFlags, RunFlags, SecurityFlags, StreamName,
+};
+pub(crate) use help::{CompletionFlags, ExplainFlags, ManFlags};
 pub(crate) use history::{EventFormat, EventsFlags, RenameFlags, TopFlags, TraceFlags, WhyFlags};
 pub(crate) use image::{
     FormatFlag, HistoryFlags, ImageCommand, ImageConfigFlags, ImageInspectFlags, ImageListFlags, ImageRemoveFlags,
     ImportFlags, LoadFlags, PruneFlags, SaveFlags, SaveFormat, TagFlags, VerifyFlags,
 };
-pub(crate) use observe::{DiskFlags, InspectFlags, InspectType, LogsFlags, PsFlags, StatsFlags, VersionFlags};
+pub(crate) use observe::{
+    DiskFlags, InfoFlags, InspectFlags, InspectType, LogsFlags, PsFlags, StatsFlags, VersionFlags,
+};
 pub(crate) use registry::{LoginFlags, LogoutFlags, PullFlags, PullPolicy, PushFlags};
 pub(crate) use resources::ResourceFlags;
 
@@ -36,25 +46,43 @@ const ERROR: u8 = 1;
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) connection: Connection,
+    /// When output is coloured; NO_COLOR, CLICOLOR and CLICOLOR_FORCE are heeded, too
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value = "auto", hide_default_value = true)]
+    pub(crate) color: ColorWhen,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
 
+/// When output is coloured.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum ColorWhen {
+    /// On a terminal
+    #[default]
+    Auto,
+    /// Wherever it goes
+    Always,
+    /// Not at all
+    Never,
+}
+
 /// Which agent, and who asks.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct Connection {
-    /// Where the agent listens: unix://PATH or tcp://HOST:PORT (with mutual TLS)
-    #[arg(short = 'H', long, global = true, env = "HULL_HOST", default_value = "unix:///run/hull/hull.sock")]
-    pub(crate) host: String,
-    /// Certificate authority that the agent's certificate must come from (PEM)
-    #[arg(long, global = true, env = "HULL_TLS_CA", value_name = "FILE")]
+    /// Where the agent listens: unix://PATH or tcp://HOST:PORT (with mutual TLS) [env: HULL_HOST] [default: unix:///run/hull/hull.sock]
+    #[arg(short = 'H', long, global = true)]
+    pub(crate) host: Option<String>,
+    /// Agent whose address was kept under this name, see `hullctl context` [env: HULL_CONTEXT]
+    #[arg(long, global = true, value_name = "NAME", add = completion::contexts())]
+    pub(crate) context: Option<String>,
+    /// Certificate authority that the agent's certificate must come from (PEM) [env: HULL_TLS_CA]
+    #[arg(long, global = true, value_name = "FILE")]
     pub(crate) tls_ca: Option<PathBuf>,
-    /// Own certificate (PEM)
-    #[arg(long, global = true, env = "HULL_TLS_CERT", value_name = "FILE")]
+    /// Own certificate (PEM) [env: HULL_TLS_CERT]
+    #[arg(long, global = true, value_name = "FILE")]
     pub(crate) tls_cert: Option<PathBuf>,
-    /// Key of the own certificate (PEM)
-    #[arg(long, global = true, env = "HULL_TLS_KEY", value_name = "FILE")]
+    /// Key of the own certificate (PEM) [env: HULL_TLS_KEY]
+    #[arg(long, global = true, value_name = "FILE")]
     pub(crate) tls_key: Option<PathBuf>,
 }
 
@@ -71,6 +99,8 @@ pub(crate) enum Command {
     Start(StartFlags),
     /// Ask containers to stop, and kill them after a grace period
     Stop(StopFlags),
+    /// Stop containers and start them again
+    Restart(StopFlags),
     /// Send a signal to containers
     Kill(KillFlags),
     /// Freeze all processes of containers
@@ -140,14 +170,18 @@ pub(crate) enum Command {
     /// Show what images, containers and logs take of the disk
     Df(DiskFlags),
     /// Show the node and its agent
-    Info(OutputFlag),
+    Info(InfoFlags),
+    /// Keep the addresses of several agents, and choose among them
+    #[command(subcommand)]
+    Context(ContextCommand),
     /// Show versions
     Version(VersionFlags),
+    /// Explain the reason of an error
+    Explain(ExplainFlags),
     /// Print a completion script for a shell
-    Completion {
-        /// Which shell
-        shell: clap_complete::Shell,
-    },
+    Completion(CompletionFlags),
+    /// Print a manual page
+    Man(ManFlags),
 }
 
 impl Command {
@@ -170,8 +204,11 @@ pub(crate) struct OutputFlag {
 }
 
 // Format of an answer that is a list.
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct ListOutputFlag {
+    /// Go template with Docker's field names, `table TEMPLATE`, or `json` for a line each
+    #[arg(long, value_name = "TEMPLATE", conflicts_with = "output")]
+    pub(crate) format: Option<String>,
     /// Format of the list; the default is a table
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value = "table", hide_default_value = true)]
     pub(crate) output: ListFormat,
@@ -193,21 +230,12 @@ pub(crate) enum ListFormat {
     Table,
     /// Aligned columns, more of them
     Wide,
+    /// Names alone
+    Name,
     /// JSON
     Json,
     /// YAML
     Yaml,
-}
-
-impl ListFormat {
-    /// The format for programs, if it is one.
-    pub(crate) fn data(self) -> Option<DataFormat> {
-        match self {
-            Self::Table | Self::Wide => None,
-            Self::Json => Some(DataFormat::Json),
-            Self::Yaml => Some(DataFormat::Yaml),
-        }
-    }
 }
 
 /// Says what is wrong with the flags; the verbs whose exit codes are the container's keep 125 apart for it.
@@ -230,7 +258,10 @@ fn verb(args: impl Iterator<Item = String>) -> Option<String> {
     for arg in args {
         if value_follows {
             value_follows = false;
-        } else if matches!(arg.as_str(), "-H" | "--host" | "--tls-ca" | "--tls-cert" | "--tls-key") {
+        } else if matches!(
+            arg.as_str(),
+            "-H" | "--host" | "--context" | "--color" | "--tls-ca" | "--tls-cert" | "--tls-key"
+        ) {
             value_follows = true;
         } else if !arg.starts_with('-') {
             return Some(arg);

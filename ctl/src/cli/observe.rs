@@ -3,6 +3,7 @@
 use clap::{Args, ValueEnum};
 
 use super::{ListOutputFlag, OutputFlag};
+use crate::completion;
 
 // `ps`.
 #[derive(Debug, Args)]
@@ -13,7 +14,7 @@ pub(crate) struct PsFlags {
     /// Only ids
     #[arg(short, long)]
     pub(crate) quiet: bool,
-    /// Condition: status=, label=KEY[=VALUE], name=, id= or ancestor=
+    /// Condition: ancestor=, before=, exited=, id=, label=KEY[=VALUE], name=, network=, since=, status= or volume=
     #[arg(short, long = "filter", value_name = "CONDITION")]
     pub(crate) filters: Vec<String>,
     /// The last created, running or not
@@ -25,6 +26,9 @@ pub(crate) struct PsFlags {
     /// Whole ids, whole commands
     #[arg(long)]
     pub(crate) no_trunc: bool,
+    /// Show how large their writable layers were when last measured
+    #[arg(short, long)]
+    pub(crate) size: bool,
     #[command(flatten)]
     pub(crate) output: ListOutputFlag,
 }
@@ -44,10 +48,13 @@ pub(crate) struct InspectFlags {
     /// Look for these alone; the default is a container and, if there is none, an image
     #[arg(long, value_enum)]
     pub(crate) r#type: Option<InspectType>,
+    /// Go template with Docker's field names, or `json`
+    #[arg(short = 'f', long, value_name = "TEMPLATE", conflicts_with = "output")]
+    pub(crate) format: Option<String>,
     #[command(flatten)]
     pub(crate) output: OutputFlag,
     /// Ids, prefixes of ids, names, or references of images
-    #[arg(required = true, value_name = "NAME")]
+    #[arg(required = true, value_name = "NAME", add = completion::containers())]
     pub(crate) names: Vec<String>,
 }
 
@@ -76,6 +83,7 @@ pub(crate) struct LogsFlags {
     #[arg(long)]
     pub(crate) stderr: bool,
     /// Id, prefix of an id, or name
+    #[arg(add = completion::containers())]
     pub(crate) container: String,
 }
 
@@ -97,7 +105,7 @@ pub(crate) struct StatsFlags {
     #[command(flatten)]
     pub(crate) output: ListOutputFlag,
     /// Ids, prefixes of ids, or names; the default is all that run
-    #[arg(value_name = "CONTAINER")]
+    #[arg(value_name = "CONTAINER", add = completion::containers())]
     pub(crate) containers: Vec<String>,
 }
 
@@ -107,6 +115,19 @@ pub(crate) struct VersionFlags {
     /// Only this program's, without asking the agent
     #[arg(long)]
     pub(crate) client: bool,
+    /// Go template with Docker's field names, or `json`
+    #[arg(short = 'f', long, value_name = "TEMPLATE", conflicts_with = "output")]
+    pub(crate) format: Option<String>,
+    #[command(flatten)]
+    pub(crate) output: OutputFlag,
+}
+
+// `info`.
+#[derive(Debug, Args)]
+pub(crate) struct InfoFlags {
+    /// Go template with Docker's field names, or `json`
+    #[arg(short = 'f', long, value_name = "TEMPLATE", conflicts_with = "output")]
+    pub(crate) format: Option<String>,
     #[command(flatten)]
     pub(crate) output: OutputFlag,
 }
@@ -117,6 +138,9 @@ pub(crate) struct DiskFlags {
     /// Show each container, too
     #[arg(short, long)]
     pub(crate) verbose: bool,
+    /// Go template with Docker's field names, or `json`
+    #[arg(long, value_name = "TEMPLATE", conflicts_with = "output")]
+    pub(crate) format: Option<String>,
     #[command(flatten)]
     pub(crate) output: OutputFlag,
 }

@@ -2,6 +2,9 @@
 
 use clap::{Args, ValueEnum};
 
+use super::OutputFlag;
+use crate::completion;
+
 // `pull`.
 #[derive(Debug, Args)]
 pub(crate) struct PullFlags {
@@ -11,7 +14,10 @@ pub(crate) struct PullFlags {
     /// Which image of an index, OS/ARCHITECTURE[/VARIANT]; the default is the node's
     #[arg(long, value_name = "PLATFORM")]
     pub(crate) platform: Option<String>,
+    #[command(flatten)]
+    pub(crate) output: OutputFlag,
     /// Reference; a digest pins
+    #[arg(add = completion::images())]
     pub(crate) image: String,
 }
 
@@ -22,6 +28,7 @@ pub(crate) struct PushFlags {
     #[arg(short, long)]
     pub(crate) quiet: bool,
     /// Reference, digest or prefix of a digest
+    #[arg(add = completion::images())]
     pub(crate) image: String,
     /// Where to; the default is the image's name
     pub(crate) destination: Option<String>,

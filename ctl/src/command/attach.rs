@@ -16,8 +16,8 @@ use crate::cli::{AttachFlags, StartFlags};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::terminal::{
-    DetachKeys, Ending, Input, Output, Peer, RawMode, Session, Signals, Streams, WindowChanges, stdin_is_terminal,
-    terminal_size,
+    DetachKeys, Ending, Input, Output, Peer, RawMode, Session, Shown, Signals, Streams, WindowChanges,
+    stdin_is_terminal, terminal_size,
 };
 
 /// Which container, and what of it is connected.
@@ -27,6 +27,7 @@ pub(crate) struct Foreground {
     /// Start it once attached.
     pub(crate) start: bool,
     pub(crate) stdin: bool,
+    pub(crate) shown: Shown,
     /// Whether the container has a terminal.
     pub(crate) terminal: bool,
     pub(crate) detach_keys: Option<DetachKeys>,
@@ -62,8 +63,8 @@ pub(crate) async fn in_foreground(client: &Client, what: Foreground, mut signals
         })),
     };
     let session = Session::open(peer, start, &mut signals).await.map_err(before)?;
-    let Foreground { stdin, detach_keys, sig_proxy, .. } = what;
-    let streams = Streams { stdin, raw, window, detach_keys, sig_proxy };
+    let Foreground { stdin, shown, detach_keys, sig_proxy, .. } = what;
+    let streams = Streams { stdin, shown, raw, window, detach_keys, sig_proxy };
     match session.run(streams, signals).await.map_err(after)? {
         Ending::Exited(exit) => Ok(exit_code(&exit)),
         Ending::Detached => {
@@ -119,7 +120,8 @@ fn foreground(
             "the container has a terminal, and the input device is none; `--no-stdin` attaches without",
         ));
     }
-    Ok(Foreground { container: container.id, start, stdin, terminal: config.terminal, detach_keys, sig_proxy })
+    let (container, terminal, shown) = (container.id, config.terminal, Shown::default());
+    Ok(Foreground { container, start, stdin, shown, terminal, detach_keys, sig_proxy })
 }
 
 /// The Attach RPC.

@@ -2,53 +2,47 @@
 
 use std::io::Write as _;
 
-use hull_proto::v1::{ContainerDiskUsage, DiskUsage, GetDiskUsageRequest, GetDiskUsageResponse};
+use hull_proto::v1::{ContainerDiskUsage, GetDiskUsageRequest, GetDiskUsageResponse};
 use jiff::Timestamp;
 
 use crate::cli::DiskFlags;
 use crate::client::Client;
 use crate::error::Result;
-use crate::output::{self, DiskUsageView, Table, ago, bytes_decimal, moment, short_id};
+use crate::output::docker::{DISK, disk_rows};
+use crate::output::{self, DiskUsageView, Shape, Table, ago, bytes_decimal, moment, short_id};
 
 /// Shows what takes the disk.
-pub(crate) async fn usage(client: Client, flags: DiskFlags) -> Result<u8> {
-    let usage = client.node().get_disk_usage(GetDiskUsageRequest {}).await?.into_inner();
-    if let Some(format) = flags.output.output {
-        output::data(format, &DiskUsageView::from(usage))?;
-        return Ok(0);
-    }
-    kinds(&usage).print()?;
-    let mut out = output::stdout();
-    let (size, free) = (bytes_decimal(usage.filesystem_bytes), bytes_decimal(usage.filesystem_free_bytes));
-    writeln!(out, "\nFile system: {free} of {size} free{}", inodes(&usage))?;
-    out.flush()?;
-    drop(out);
-    if flags.verbose {
-        output::line("")?;
-        containers(&usage.container).print()?;
+pub(crate) async fn usage(connect: impl Future<Output = Result<Client>>, flags: DiskFlags) -> Result<u8> {
+    let shape = Shape::of(flags.output.output, flags.format.as_deref())?;
+    let usage = connect.await?.node().get_disk_usage(GetDiskUsageRequest {}).await?.into_inner();
+    match shape {
+        Shape::Data(format) => output::data(format, &DiskUsageView::from(usage))?,
+        Shape::Template(template) => template.print(DISK, disk_rows(&usage))?,
+        Shape::People => print_usage(&usage, flags.verbose)?,
     }
     Ok(0)
 }
 
-fn kinds(usage: &GetDiskUsageResponse) -> Table {
-    let mut table = Table::new(&["TYPE", "TOTAL", "ACTIVE", "SIZE", "RECLAIMABLE"]);
-    for (kind, usage) in [
-        ("Images", usage.images),
-        ("Partial pulls", usage.partial_pulls),
-        ("Containers", usage.containers),
-        ("Logs", usage.logs),
-    ] {
-        let usage = usage.unwrap_or_default();
-        let (total, active) = (usage.count.to_string(), usage.active.to_string());
-        table.row([kind.to_owned(), total, active, bytes_decimal(usage.bytes), reclaimable(usage)]);
+fn print_usage(usage: &GetDiskUsageResponse, verbose: bool) -> Result<()> {
+    kinds(usage).print()?;
+    let mut out = output::stdout();
+    let (size, free) = (bytes_decimal(usage.filesystem_bytes), bytes_decimal(usage.filesystem_free_bytes));
+    writeln!(out, "\nFile system: {free} of {size} free{}", inodes(usage))?;
+    out.flush()?;
+    drop(out);
+    if verbose {
+        output::line("")?;
+        containers(&usage.container).print()?;
     }
-    table
+    Ok(())
 }
 
-/// Bytes, and what part of all that is.
-fn reclaimable(usage: DiskUsage) -> String {
-    let percent = u128::from(usage.reclaimable_bytes) * 100 / u128::from(usage.bytes.max(1));
-    format!("{} ({percent}%)", bytes_decimal(usage.reclaimable_bytes))
+fn kinds(usage: &GetDiskUsageResponse) -> Table {
+    let mut table = Table::new(&DISK.iter().map(|(_, heading)| *heading).collect::<Vec<_>>());
+    for row in disk_rows(usage) {
+        table.row(DISK.iter().map(|(field, _)| row[field].as_str().unwrap_or_default().to_owned()));
+    }
+    table
 }
 
 fn inodes(usage: &GetDiskUsageResponse) -> String {
@@ -78,6 +72,8 @@ fn containers(containers: &[ContainerDiskUsage]) -> Table {
 
 #[cfg(test)]
 mod tests {
+    use hull_proto::v1::DiskUsage;
+
     use super::*;
 
     #[test]

@@ -9,10 +9,11 @@ use jiff::Timestamp;
 use crate::cli::{EventFormat, EventsFlags};
 use crate::client::Client;
 use crate::error::{Error, Result};
-use crate::output::{self, EventView, event_types, parse_moment};
+use crate::output::{self, EventView, Shape, event_types, parse_moment};
 
 /// Shows what happened, and what happens.
 pub(crate) async fn events(connect: impl Future<Output = Result<Client>>, flags: EventsFlags) -> Result<u8> {
+    let shape = Shape::of(None, flags.format.as_deref())?;
     let now = Timestamp::now();
     let (types, containers) = filters(&flags.filters)?;
     let request = StreamEventsRequest {
@@ -25,6 +26,10 @@ pub(crate) async fn events(connect: impl Future<Output = Result<Client>>, flags:
     };
     let mut answers = connect.await?.events().stream_events(request).await?.into_inner();
     while let Some(answer) = answers.message().await? {
+        if let Shape::Template(template) = &shape {
+            template.print(&[], answer.events.into_iter().map(|event| EventView::from(event).fields()))?;
+            continue;
+        }
         let mut out = output::stdout();
         for event in answer.events.into_iter().map(EventView::from) {
             match flags.output {

@@ -12,7 +12,8 @@ use crate::error::{Error, Result};
 use crate::output;
 use crate::spec;
 use crate::terminal::{
-    Ending, Input, Output, Peer, RawMode, Session, Signals, Streams, WindowChanges, stdin_is_terminal, terminal_size,
+    Ending, Input, Output, Peer, RawMode, Session, Shown, Signals, Streams, WindowChanges, stdin_is_terminal,
+    terminal_size,
 };
 
 /// Runs a further program in a container; its exit code. The program ends with the call, so there are no keys to leave
@@ -29,7 +30,7 @@ pub(crate) async fn exec(connect: impl Future<Output = Result<Client>>, flags: E
     let raw = (terminal && stdin).then(RawMode::enter).transpose()?;
     let peer = ExecPeer { containers: client.containers() };
     let session = Session::open(peer, start, &mut signals).await?;
-    let streams = Streams { stdin, raw, window, detach_keys: None, sig_proxy: true };
+    let streams = Streams { stdin, shown: Shown::default(), raw, window, detach_keys: None, sig_proxy: true };
     match session.run(streams, signals).await? {
         Ending::Exited(exit) => Ok(exit_code(&exit)),
         Ending::Detached => Ok(0),

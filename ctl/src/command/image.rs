@@ -1,49 +1,78 @@
 //! `image ls`, `image rm`, `tag` and `history`.
 
-use hull_proto::v1::{GetImageRequest, HistoryEntry, Image, ListImagesRequest, RemoveImageRequest, TagImageRequest};
+use hull_proto::v1::{
+    ContainerFilter, GetImageRequest, HistoryEntry, Image, ListImagesRequest, RemoveImageRequest, TagImageRequest,
+};
 use jiff::Timestamp;
 
 use super::each;
-use crate::cli::{HistoryFlags, ImageListFlags, ImageRemoveFlags, ListFormat, TagFlags};
+use super::filter::ImageConditions;
+use super::list::{self, print_lines};
+use crate::cli::{HistoryFlags, ImageListFlags, ImageRemoveFlags, TagFlags};
 use crate::client::Client;
-use crate::error::Result;
-use crate::output::{self, HistoryView, ImageView, Table, ago, bytes_decimal, moment, short_digest};
+use crate::error::{Error, Result};
+use crate::output::docker::{HISTORY, IMAGE, MISSING, familiar, history_row, image_rows, repository_and_tag};
+use crate::output::{self, HistoryView, ImageView, ListShape, Table, ago, bytes_decimal, cut, moment, short_digest};
 
 const PAGE: i32 = 1000;
-/// Shown for an image without a name.
-const NONE: &str = "<none>";
-/// Shown for a layer that has no name of its own.
-const MISSING: &str = "<missing>";
 /// Characters of a command that are shown in a table.
 const COMMAND_WIDTH: usize = 45;
 
 /// Lists images.
 pub(crate) async fn list(client: Client, flags: ImageListFlags) -> Result<u8> {
-    let images = pages(&client, flags.name.as_deref().unwrap_or_default()).await?;
-    let id = |image: &Image| if flags.no_trunc { image.digest.clone() } else { short_digest(&image.digest).to_owned() };
+    let shape = ListShape::of(&flags.output)?;
+    let conditions = ImageConditions::parse(&flags.filters)?;
+    let mut images = pages(&client, flags.name.as_deref().unwrap_or_default()).await?;
+    conditions.narrow(&client, &mut images).await?;
     if flags.quiet {
-        let ids: Vec<String> = images.iter().map(id).collect();
-        return if ids.is_empty() { Ok(0) } else { output::line(&ids.join("\n")).map(|()| 0) };
+        return print_lines(&images.iter().map(|image| id(image, flags.no_trunc)).collect::<Vec<_>>());
     }
-    if let Some(format) = flags.output.output.data() {
-        output::data(format, &images.into_iter().map(ImageView::from).collect::<Vec<_>>())?;
-        return Ok(0);
+    match shape {
+        ListShape::Names => {
+            return print_lines(&images.into_iter().flat_map(|image| image.names).collect::<Vec<_>>());
+        }
+        ListShape::Data(format) => {
+            output::data(format, &images.into_iter().map(ImageView::from).collect::<Vec<_>>())?;
+        }
+        ListShape::Template(template) => {
+            let now = Timestamp::now();
+            template.print(IMAGE, images.iter().flat_map(|image| image_rows(image, flags.no_trunc, now)))?;
+        }
+        ListShape::Table { wide } => table(&images, wide, &flags).print()?,
     }
-    let wide = flags.output.output == ListFormat::Wide;
-    let mut headings = vec!["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"];
+    Ok(0)
+}
+
+fn id(image: &Image, whole: bool) -> String {
+    if whole { image.digest.clone() } else { short_digest(&image.digest).to_owned() }
+}
+
+fn table(images: &[Image], wide: bool, flags: &ImageListFlags) -> Table {
+    let mut headings = vec!["REPOSITORY", "TAG"];
+    if flags.digests {
+        headings.push("DIGEST");
+    }
+    headings.extend(["IMAGE ID", "CREATED", "SIZE"]);
     if wide {
         headings.extend(["PLATFORM", "LAYERS", "IMPORTED"]);
     }
     let mut table = Table::new(&headings);
+    if !flags.no_trunc {
+        table = table.fitting(&["REPOSITORY", "TAG", "CREATED", "IMPORTED"]);
+    }
     let now = Timestamp::now();
     let since = |time| since(time, now);
-    for image in &images {
+    for image in images {
         let unnamed = [String::new()];
         let names = if image.names.is_empty() { &unnamed[..] } else { &image.names[..] };
         for name in names {
             let (repository, tag) = repository_and_tag(name);
+            let mut cells = vec![repository.to_owned(), tag.to_owned()];
+            if flags.digests {
+                cells.push(image.digest.clone());
+            }
             let created = since(moment(image.created_at.as_ref()));
-            let mut cells = vec![repository.to_owned(), tag.to_owned(), id(image), created, bytes_decimal(image.size)];
+            cells.extend([id(image, flags.no_trunc), created, bytes_decimal(image.size)]);
             if wide {
                 let platform = format!("{}/{}", image.os, image.architecture);
                 cells.extend([platform, image.layers.len().to_string(), since(moment(image.imported_at.as_ref()))]);
@@ -51,14 +80,16 @@ pub(crate) async fn list(client: Client, flags: ImageListFlags) -> Result<u8> {
             table.row(cells);
         }
     }
-    table.print()?;
-    Ok(0)
+    table
 }
 
 /// Removes images; prints what became of them, as Docker does.
 pub(crate) async fn remove(client: Client, flags: ImageRemoveFlags) -> Result<u8> {
-    let client = &client;
+    let (client, dry_run) = (&client, flags.dry_run);
     each(flags.images, |image| async move {
+        if dry_run {
+            return would_remove(client, image).await.map(Some);
+        }
         let gone = client.images().remove_image(RemoveImageRequest { image }).await?.into_inner();
         let mut lines: Vec<String> = gone.untagged.iter().map(|name| format!("Untagged: {name}")).collect();
         if !gone.deleted.is_empty() {
@@ -69,6 +100,40 @@ pub(crate) async fn remove(client: Client, flags: ImageRemoveFlags) -> Result<u8
     .await
 }
 
+/// What a removal would do. The agent decides anew when it comes to that.
+async fn would_remove(client: &Client, name: String) -> Result<String> {
+    let answer = client.images().get_image(GetImageRequest { image: name.clone() }).await?.into_inner();
+    let image = answer.image.ok_or_else(|| Error::new("the agent answered without the image"))?;
+    let hex = name.strip_prefix("sha256:").unwrap_or(&name);
+    let by_digest = image.digest.trim_start_matches("sha256:").starts_with(hex);
+    let untagged: Vec<&String> = if by_digest {
+        image.names.iter().collect()
+    } else {
+        image.names.iter().filter(|known| means(&name, known)).collect()
+    };
+    let last = untagged.len() == image.names.len();
+    if last {
+        let filter = ContainerFilter { image: image.digest.clone(), ..ContainerFilter::default() };
+        if let Some(user) = list::pages(client, filter, 1).await?.first() {
+            return Err(Error::new(format!("{name} cannot be removed: container {} uses it", user.name)));
+        }
+    }
+    let mut lines: Vec<String> = untagged.iter().map(|name| format!("Would untag: {name}")).collect();
+    if last {
+        lines.push(format!("Would delete: {} (layers: {})", image.digest, bytes_decimal(image.size)));
+    }
+    Ok(lines.join("\n"))
+}
+
+/// Whether a reference as a user writes it means a name as the agent keeps it.
+fn means(written: &str, kept: &str) -> bool {
+    let with_tag = |name: &str| {
+        let tagged = name.rsplit_once(':').is_some_and(|(_, tag)| !tag.contains('/'));
+        if tagged || name.contains('@') { name.to_owned() } else { format!("{name}:latest") }
+    };
+    with_tag(familiar(written)) == familiar(kept)
+}
+
 /// Gives an image a further name.
 pub(crate) async fn tag(client: Client, flags: TagFlags) -> Result<u8> {
     client.images().tag_image(TagImageRequest { image: flags.image, name: flags.name }).await?;
@@ -77,15 +142,30 @@ pub(crate) async fn tag(client: Client, flags: TagFlags) -> Result<u8> {
 
 /// Shows how an image was made, the newest step first as Docker does.
 pub(crate) async fn history(client: Client, flags: HistoryFlags) -> Result<u8> {
+    let shape = ListShape::of(&flags.output)?;
     let answer = client.images().get_image(GetImageRequest { image: flags.image }).await?.into_inner();
-    let steps = answer.history.into_iter().rev();
-    if let Some(format) = flags.output.output.data() {
-        output::data(format, &steps.map(HistoryView::from).collect::<Vec<_>>())?;
-        return Ok(0);
+    let steps: Vec<HistoryEntry> = answer.history.into_iter().rev().collect();
+    let whole = flags.no_trunc;
+    match shape {
+        ListShape::Names => {
+            let ids = steps.iter().map(|step| step.diff_id.clone()).filter(|id| !id.is_empty());
+            return print_lines(&ids.collect::<Vec<_>>());
+        }
+        ListShape::Data(format) => {
+            output::data(format, &steps.into_iter().map(HistoryView::from).collect::<Vec<_>>())?;
+        }
+        ListShape::Template(template) => {
+            let now = Timestamp::now();
+            let rows = steps.iter().map(|step| history_row(step, &command(step, whole), whole, now));
+            template.print(HISTORY, rows)?;
+        }
+        ListShape::Table { wide } => steps_table(&steps, wide, whole).print()?,
     }
-    let wide = flags.output.output == ListFormat::Wide;
-    steps_table(&steps.collect::<Vec<_>>(), wide, flags.no_trunc).print()?;
     Ok(0)
+}
+
+fn command(step: &HistoryEntry, whole: bool) -> String {
+    if whole { step.created_by.clone() } else { cut(&step.created_by, COMMAND_WIDTH) }
 }
 
 fn steps_table(steps: &[HistoryEntry], wide: bool, whole: bool) -> Table {
@@ -94,6 +174,9 @@ fn steps_table(steps: &[HistoryEntry], wide: bool, whole: bool) -> Table {
         headings.push("AUTHOR");
     }
     let mut table = Table::new(&headings);
+    if !whole {
+        table = table.fitting(&["COMMENT", "CREATED BY", "AUTHOR", "CREATED"]);
+    }
     let now = Timestamp::now();
     for step in steps {
         let layer = match step.diff_id.as_str() {
@@ -102,13 +185,8 @@ fn steps_table(steps: &[HistoryEntry], wide: bool, whole: bool) -> Table {
             id => short_digest(id),
         };
         let created = since(moment(step.created_at.as_ref()), now);
-        let mut command = step.created_by.clone();
-        if !whole && let Some((end, _)) = command.char_indices().nth(COMMAND_WIDTH) {
-            command.truncate(end);
-            command.pop();
-            command.push('…');
-        }
-        let mut cells = vec![layer.to_owned(), created, command, bytes_decimal(step.size), step.comment.clone()];
+        let (size, comment) = (bytes_decimal(step.size), step.comment.clone());
+        let mut cells = vec![layer.to_owned(), created, command(step, whole), size, comment];
         if wide {
             cells.push(step.author.clone());
         }
@@ -141,32 +219,15 @@ pub(crate) async fn pages(client: &Client, name: &str) -> Result<Vec<Image>> {
     }
 }
 
-/// The parts of a reference; the registry that is meant where none is named is left out, as Docker does.
-fn repository_and_tag(name: &str) -> (&str, &str) {
-    if name.is_empty() {
-        return (NONE, NONE);
-    }
-    let familiar =
-        name.strip_prefix("docker.io/").map(|rest| rest.strip_prefix("library/").unwrap_or(rest)).unwrap_or(name);
-    let familiar = familiar.split_once('@').map_or(familiar, |(name, _)| name);
-    match familiar.rsplit_once(':') {
-        // A colon before the last slash is a port's.
-        Some((repository, tag)) if !tag.contains('/') => (repository, tag),
-        _ => (familiar, NONE),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn references_in_their_familiar_form() {
-        assert_eq!(repository_and_tag("docker.io/demo/busybox:1"), ("demo/busybox", "1"));
-        assert_eq!(repository_and_tag("docker.io/library/alpine:3"), ("alpine", "3"));
-        assert_eq!(repository_and_tag("localhost:5000/a/b:v1"), ("localhost:5000/a/b", "v1"));
-        assert_eq!(repository_and_tag("localhost:5000/a@sha256:00"), ("localhost:5000/a", NONE));
-        assert_eq!(repository_and_tag(""), (NONE, NONE));
+    fn written_references_mean_kept_ones() {
+        assert!(means("alpine", "docker.io/library/alpine:latest") && means("x/y:1", "docker.io/x/y:1"));
+        assert!(means("localhost:5000/a", "localhost:5000/a:latest") && means("docker.io/x/y:1", "docker.io/x/y:1"));
+        assert!(!means("alpine:3", "docker.io/library/alpine:latest"));
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Verbs that change containers by one call each.
 
 use hull_proto::v1::{
-    KillContainerRequest, PauseContainerRequest, RemoveContainerRequest, RenameContainerRequest, Resources,
-    ResumeContainerRequest, StartContainerRequest, StopContainerRequest, UpdateContainerRequest, WaitCondition,
-    WaitContainerRequest,
+    ContainerState, GetContainerRequest, KillContainerRequest, PauseContainerRequest, RemoveContainerRequest,
+    RenameContainerRequest, Resources, ResumeContainerRequest, StartContainerRequest, StopContainerRequest,
+    UpdateContainerRequest, WaitCondition, WaitContainerRequest,
 };
 
 use super::{attach, each};
@@ -12,7 +12,8 @@ use crate::cli::{
 };
 use crate::client::Client;
 use crate::error::{Error, Result};
-use crate::{output, spec};
+use crate::output::{self, short_id};
+use crate::spec;
 
 /// Gives a container another name.
 pub(crate) async fn rename(client: Client, flags: RenameFlags) -> Result<u8> {
@@ -36,13 +37,32 @@ pub(crate) async fn start(client: Client, flags: StartFlags) -> Result<u8> {
 
 /// Stops containers; prints what they were called.
 pub(crate) async fn stop(client: Client, flags: StopFlags) -> Result<u8> {
-    let grace_period = flags.time.map(|seconds| prost_types::Duration { seconds: seconds.into(), nanos: 0 });
+    let grace_period = grace_period(&flags);
     let client = &client;
     each(flags.targets.containers, |container| async move {
         client.containers().stop_container(StopContainerRequest { container: container.clone(), grace_period }).await?;
         Ok(Some(container))
     })
     .await
+}
+
+/// Stops containers and starts them again; prints what they were called. One that does not run is started.
+pub(crate) async fn restart(client: Client, flags: StopFlags) -> Result<u8> {
+    let grace_period = grace_period(&flags);
+    let client = &client;
+    each(flags.targets.containers, |container| async move {
+        // By its id, for another container may have the name by then.
+        let stopped = client.containers().get_container(GetContainerRequest { container: container.clone() }).await?;
+        let id = stopped.into_inner().container.map_or_else(|| container.clone(), |container| container.id);
+        client.containers().stop_container(StopContainerRequest { container: id.clone(), grace_period }).await?;
+        client.containers().start_container(StartContainerRequest { container: id }).await?;
+        Ok(Some(container))
+    })
+    .await
+}
+
+fn grace_period(flags: &StopFlags) -> Option<prost_types::Duration> {
+    flags.time.map(|seconds| prost_types::Duration { seconds: seconds.into(), nanos: 0 })
 }
 
 /// Signals containers; prints what they were called.
@@ -95,9 +115,12 @@ pub(crate) async fn update(connect: impl Future<Output = Result<Client>>, flags:
 
 /// Removes containers; prints what they were called. With force, one that is not there is told and no failure.
 pub(crate) async fn remove(client: Client, flags: RemoveFlags) -> Result<u8> {
-    let RemoveFlags { force, targets } = flags;
+    let RemoveFlags { force, dry_run, targets, .. } = flags;
     let client = &client;
     each(targets.containers, |container| async move {
+        if dry_run {
+            return would_remove(client, container, force).await.map(Some);
+        }
         let request = RemoveContainerRequest { container: container.clone(), force };
         match client.containers().remove_container(request).await.map_err(Error::from) {
             Err(error) if force && error.is_not_found() => {
@@ -109,6 +132,20 @@ pub(crate) async fn remove(client: Client, flags: RemoveFlags) -> Result<u8> {
         }
     })
     .await
+}
+
+/// What a removal would do. The agent decides anew when it comes to that.
+async fn would_remove(client: &Client, name: String, force: bool) -> Result<String> {
+    let answer = client.containers().get_container(GetContainerRequest { container: name.clone() }).await?.into_inner();
+    let container = answer.container.ok_or_else(|| Error::new("the agent answered without the container"))?;
+    let id = short_id(&container.id);
+    match container.state() {
+        ContainerState::Unspecified | ContainerState::Created | ContainerState::Exited | ContainerState::Removing => {
+            Ok(format!("Would remove: {} ({id})", container.name))
+        }
+        _ if force => Ok(format!("Would kill and remove: {} ({id})", container.name)),
+        _ => Err(Error::new(format!("{name} cannot be removed: it runs; stop it first, or give --force"))),
+    }
 }
 
 /// Waits for containers; prints their exit codes.

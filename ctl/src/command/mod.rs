@@ -3,10 +3,13 @@
 mod archive;
 mod attach;
 mod commit;
+mod context;
 mod copy;
 mod disk;
 mod events;
 mod exec;
+mod explain;
+mod filter;
 mod image;
 mod import;
 mod inspect;
@@ -44,13 +47,14 @@ pub(crate) async fn run(cli: Cli) -> Result<u8> {
         Command::Create(flags) => Box::pin(run::create(connect, *flags)).await,
         Command::Start(flags) => lifecycle::start(connect.await?, flags).await,
         Command::Stop(flags) => lifecycle::stop(connect.await?, flags).await,
+        Command::Restart(flags) => lifecycle::restart(connect.await?, flags).await,
         Command::Kill(flags) => lifecycle::kill(connect.await?, flags).await,
         Command::Pause(targets) => lifecycle::pause(connect.await?, targets).await,
         Command::Unpause(targets) => lifecycle::unpause(connect.await?, targets).await,
         Command::Update(flags) => lifecycle::update(connect, flags).await,
         Command::Rm(flags) => lifecycle::remove(connect.await?, flags).await,
         Command::Ps(flags) => list::list(connect, flags).await,
-        Command::Inspect(flags) => inspect::inspect(connect.await?, flags).await,
+        Command::Inspect(flags) => inspect::inspect(connect, flags).await,
         Command::Logs(flags) => logs::logs(connect, flags).await,
         Command::Wait(flags) => lifecycle::wait(connect.await?, flags).await,
         Command::Exec(flags) => Box::pin(exec::exec(connect, flags)).await,
@@ -76,10 +80,13 @@ pub(crate) async fn run(cli: Cli) -> Result<u8> {
         Command::Cp(flags) => Box::pin(copy::copy(connect, flags)).await,
         Command::Export(flags) => Box::pin(copy::export(connect, flags)).await,
         Command::Diff(flags) => commit::diff(connect.await?, flags).await,
-        Command::Df(flags) => disk::usage(connect.await?, flags).await,
-        Command::Info(output) => node::info(connect.await?, output).await,
+        Command::Df(flags) => disk::usage(connect, flags).await,
+        Command::Info(flags) => node::info(connect, flags).await,
+        Command::Context(command) => context::run(&cli.connection, command),
         Command::Version(flags) => node::version(connect, flags).await,
-        Command::Completion { shell } => node::completion(shell),
+        Command::Explain(flags) => explain::explain(&flags),
+        Command::Completion(flags) => explain::completion(flags.shell),
+        Command::Man(flags) => explain::man(&flags),
     }
 }
 
@@ -92,7 +99,7 @@ async fn images(connect: impl Future<Output = Result<Client>>, command: ImageCom
         ImageCommand::Load(flags) => import::load(connect, flags).await,
         ImageCommand::Save(flags) => save::save(connect, flags).await,
         ImageCommand::Ls(flags) => image::list(connect.await?, flags).await,
-        ImageCommand::Inspect(flags) => inspect::images(connect.await?, flags).await,
+        ImageCommand::Inspect(flags) => inspect::images(connect, flags).await,
         ImageCommand::History(flags) => image::history(connect.await?, flags).await,
         ImageCommand::Rm(flags) => image::remove(connect.await?, flags).await,
         ImageCommand::Prune(flags) => upkeep::prune(connect, flags).await,

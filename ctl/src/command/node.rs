@@ -1,23 +1,24 @@
-//! `info`, `version` and `completion`.
+//! `info` and `version`.
 
 use std::io::Write as _;
 
-use clap::CommandFactory as _;
-use clap_complete::{Shell, generate};
 use hull_proto::v1::{CgroupMode, Feature, GetInfoRequest, GetInfoResponse};
 use jiff::Timestamp;
 
-use crate::cli::{Cli, OutputFlag, VersionFlags};
+use crate::cli::{InfoFlags, VersionFlags};
 use crate::client::Client;
-use crate::error::{Error, Result};
-use crate::output::{self, ClientVersion, NodeView, Versions, ago, bytes, moment};
+use crate::error::Result;
+use crate::output::docker::{node_details, version_details};
+use crate::output::{self, ClientVersion, NodeView, Shape, Versions, ago, bytes, moment};
 
 /// Shows the node and its agent.
-pub(crate) async fn info(client: Client, flags: OutputFlag) -> Result<u8> {
-    let info = client.node().get_info(GetInfoRequest {}).await?.into_inner();
-    match flags.output {
-        Some(format) => output::data(format, &NodeView::from(info))?,
-        None => print_info(&info)?,
+pub(crate) async fn info(connect: impl Future<Output = Result<Client>>, flags: InfoFlags) -> Result<u8> {
+    let shape = Shape::of(flags.output.output, flags.format.as_deref())?;
+    let info = agent(connect).await?;
+    match shape {
+        Shape::Data(format) => output::data(format, &NodeView::from(info))?,
+        Shape::Template(template) => template.print(&[], std::iter::once(node_details(&info)))?,
+        Shape::People => print_info(&info)?,
     }
     Ok(0)
 }
@@ -62,16 +63,19 @@ fn missing(feature: &Feature) -> String {
 
 /// Shows versions of both ends; of this one even where the other cannot be asked.
 pub(crate) async fn version(connect: impl Future<Output = Result<Client>>, flags: VersionFlags) -> Result<u8> {
+    let shape = Shape::of(flags.output.output, flags.format.as_deref())?;
     let asked = if flags.client { None } else { Some(agent(connect).await) };
     let (agent, error) = match asked {
         None => (None, None),
-        Some(Ok(info)) => (Some(info.into()), None),
+        Some(Ok(info)) => (Some(info), None),
         Some(Err(error)) => (None, Some(error)),
     };
-    let versions = Versions { client: ClientVersion::OWN, agent };
-    match flags.output.output {
-        Some(format) => output::data(format, &versions)?,
-        None => print_versions(&versions)?,
+    let details = || version_details(&ClientVersion::OWN, agent.as_ref());
+    let versions = || Versions { client: ClientVersion::OWN, agent: agent.clone().map(Into::into) };
+    match shape {
+        Shape::Data(format) => output::data(format, &versions())?,
+        Shape::Template(template) => template.print(&[], std::iter::once(details()))?,
+        Shape::People => print_versions(&versions())?,
     }
     error.map_or(Ok(0), Err)
 }
@@ -89,13 +93,4 @@ fn print_versions(versions: &Versions) -> Result<()> {
         writeln!(out, "hulld   {version} ({api}), Linux {kernel}, {}", agent.architecture)?;
     }
     Ok(out.flush()?)
-}
-
-/// Prints a completion script.
-pub(crate) fn completion(shell: Shell) -> Result<u8> {
-    let mut script = Vec::new();
-    generate(shell, &mut Cli::command(), "hullctl", &mut script);
-    let script = String::from_utf8(script).map_err(|_| Error::new("the completion script is not UTF-8"))?;
-    output::line(script.trim_end())?;
-    Ok(0)
 }

@@ -1,18 +1,23 @@
 //! `pull`, and what `run` and `create` do about an image that is not there.
 
 use hull_proto::v1::{LayerProgress, PullImageRequest, PullPhase, PullProgress, PullResult, pull_image_response};
+use serde::Serialize;
 
 use crate::cli::PullFlags;
 use crate::client::Client;
 use crate::error::{Error, Result};
-use crate::output::{self, Progress, Step, bytes_decimal, short_digest};
+use crate::output::{self, ImageView, Progress, Step, bytes_decimal, short_digest};
 use crate::registry;
 
 /// Fetches an image; prints what came of it, or the digest alone.
 pub(crate) async fn pull(connect: impl Future<Output = Result<Client>>, flags: PullFlags) -> Result<u8> {
-    let PullFlags { quiet, platform, image } = flags;
+    let PullFlags { quiet, platform, output, image } = flags;
     let request = request(image.clone(), platform.unwrap_or_default())?;
-    let result = fetch(&connect.await?, request, quiet).await?;
+    let result = fetch(&connect.await?, request, quiet || output.output.is_some()).await?;
+    if let Some(format) = output.output {
+        output::data(format, &PullView::from(result))?;
+        return Ok(0);
+    }
     output::line(&if quiet { digest(&result).to_owned() } else { summary(&image, &result) })?;
     Ok(0)
 }
@@ -53,6 +58,23 @@ fn state(layer: &LayerProgress) -> (&'static str, bool) {
         PullPhase::Converting => ("Converting", true),
         PullPhase::Done => ("Pull complete", false),
         PullPhase::Present => ("Already exists", false),
+    }
+}
+
+/// What a pull brought, with the field names of protobuf's JSON mapping.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PullView {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image: Option<ImageView>,
+    up_to_date: bool,
+    bytes_fetched: u64,
+}
+
+impl From<PullResult> for PullView {
+    fn from(result: PullResult) -> Self {
+        let PullResult { image, up_to_date, bytes_fetched } = result;
+        Self { image: image.map(ImageView::from), up_to_date, bytes_fetched }
     }
 }
 

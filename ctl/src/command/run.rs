@@ -5,14 +5,14 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hull_proto::v1::{CreateContainerRequest, RemoveContainerRequest};
+use hull_proto::v1::{CreateContainerRequest, GetImageRequest, RemoveContainerRequest};
 
 use super::attach::{Foreground, in_foreground};
 use super::pull;
-use crate::cli::{Alone, ImageFlags, PullPolicy, RunFlags};
+use crate::cli::{Alone, ImageFlags, PullPolicy, RunFlags, StreamName};
 use crate::client::Client;
 use crate::error::{Error, Result};
-use crate::terminal::{DetachKeys, Signals, stdin_is_terminal};
+use crate::terminal::{DetachKeys, Shown, Signals, stdin_is_terminal};
 use crate::{output, spec};
 
 /// How long a container that failed to start is waited for to be gone.
@@ -27,14 +27,19 @@ pub(crate) async fn create(connect: impl Future<Output = Result<Client>>, flags:
 
 /// Creates a container and starts it, in the background or in the foreground.
 pub(crate) async fn run(connect: impl Future<Output = Result<Client>>, flags: RunFlags) -> Result<u8> {
-    let RunFlags { detach, detach_keys, sig_proxy, image, create, .. } = flags;
+    let RunFlags { detach, attach, detach_keys, sig_proxy, image, create, .. } = flags;
     let detach_keys = DetachKeys::parse(&detach_keys.detach_keys)?;
     let config = spec::container(&create)?;
     if detach {
         let request = CreateContainerRequest { config: Some(config), start: true, ..Default::default() };
         return print_created(connect, request, &image, create.cidfile).await;
     }
-    if create.interactive && create.tty && !stdin_is_terminal() {
+    let chosen = |stream| attach.is_empty() || attach.contains(&stream);
+    if attach.contains(&StreamName::Stdin) && !create.interactive {
+        return Err(Error::new("--attach stdin: the container's standard input is closed; give --interactive, too"));
+    }
+    let stdin = create.interactive && chosen(StreamName::Stdin);
+    if stdin && create.tty && !stdin_is_terminal() {
         return Err(Error::new("the input device is not a terminal: leave out -t, or -i"));
     }
     let id_file = create.cidfile.map(IdFile::create).transpose()?;
@@ -48,7 +53,8 @@ pub(crate) async fn run(connect: impl Future<Output = Result<Client>>, flags: Ru
     let foreground = Foreground {
         container: id.clone(),
         start: true,
-        stdin: create.interactive,
+        stdin,
+        shown: Shown { stdout: chosen(StreamName::Stdout), stderr: chosen(StreamName::Stderr) },
         terminal: create.tty,
         detach_keys,
         sig_proxy,
@@ -90,17 +96,38 @@ async fn create_with_image(
     signals: &mut Signals,
 ) -> Result<String> {
     let image = request.config.as_ref().map(|config| config.image.clone()).unwrap_or_default();
-    if flags.pull == PullPolicy::Always {
-        fetch(client, image.clone(), flags.quiet, signals).await?;
+    if flags.pull == PullPolicy::Always || has_another_platform(client, &image, flags, signals).await? {
+        fetch(client, &image, flags, signals).await?;
     }
     match create_container(client, request.clone(), signals).await {
         Err(error) if error.is_image_not_found() && flags.pull == PullPolicy::Missing => {
             let doing = format!("{image} is not on this node, and it cannot be pulled");
-            fetch(client, image, flags.quiet, signals).await.map_err(|error| error.context(&doing))?;
+            fetch(client, &image, flags, signals).await.map_err(|error| error.context(&doing))?;
             create_container(client, request, signals).await
         }
         other => other,
     }
+}
+
+/// Whether the image of this name is for another platform than the one that is asked for. One that is not there is not.
+async fn has_another_platform(client: &Client, image: &str, flags: &ImageFlags, signals: &mut Signals) -> Result<bool> {
+    let Some(platform) = &flags.platform else { return Ok(false) };
+    let mut images = client.images();
+    let request = GetImageRequest { image: image.to_owned() };
+    let known = match signals.hold(images.get_image(request)).await?.map_err(Error::from) {
+        Ok(answer) => answer.into_inner().image.unwrap_or_default(),
+        Err(error) if error.is_image_not_found() => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let own = format!("{}/{}", known.os, known.architecture);
+    // A variant is not in the record; the first two parts tell one processor from another.
+    let same = platform.split('/').take(2).eq(own.split('/'));
+    if !same && flags.pull == PullPolicy::Never {
+        return Err(Error::new(format!(
+            "{image} on this node is for {own}, and --pull never forbids to fetch {platform}"
+        )));
+    }
+    Ok(!same)
 }
 
 async fn create_container(client: &Client, request: CreateContainerRequest, signals: &mut Signals) -> Result<String> {
@@ -109,15 +136,16 @@ async fn create_container(client: &Client, request: CreateContainerRequest, sign
 }
 
 /// Pulls an image. A signal ends the command: there is no container yet that could have it.
-async fn fetch(client: &Client, image: String, quiet: bool, signals: &mut Signals) -> Result<()> {
-    let request = pull::request(image.clone(), String::new())?;
+async fn fetch(client: &Client, image: &str, flags: &ImageFlags, signals: &mut Signals) -> Result<()> {
+    let quiet = flags.quiet;
+    let request = pull::request(image.to_owned(), flags.platform.clone().unwrap_or_default())?;
     let result = tokio::select! {
         result = pull::fetch(client, request, quiet) => result?,
         number = signals.next() => return Err(Error::Interrupted(number)),
     };
     if !quiet {
         // Standard output is the container's; nobody can be told that standard error is closed.
-        let _ = writeln!(io::stderr(), "{}", pull::summary(&image, &result));
+        let _ = writeln!(io::stderr(), "{}", pull::summary(image, &result));
     }
     Ok(())
 }

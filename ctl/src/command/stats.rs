@@ -4,15 +4,17 @@ use std::io::Write as _;
 
 use hull_proto::v1::{StatsGroup, StatsSelector, StreamStatsRequest};
 
-use crate::cli::{DataFormat, ListFormat, StatsFlags};
+use crate::cli::{DataFormat, StatsFlags};
 use crate::client::Client;
 use crate::error::{Error, Result};
-use crate::output::{self, Before, FrameView, NODE_HEADINGS, Table};
+use crate::output::{self, Before, FrameView, ListShape, NODE_HEADINGS, Table};
 use crate::spec;
 use crate::terminal::terminal_size;
 
 /// Time between the two frames of `--no-stream`, where none is given.
 const SINGLE: prost_types::Duration = prost_types::Duration { seconds: 0, nanos: 500_000_000 };
+/// Columns that give way on a narrow terminal, the first one first.
+const GIVING_WAY: [&str; 4] = ["NET I/O", "BLOCK I/O", "NAME", "MEM USAGE / LIMIT"];
 /// Cursor to the first column of the first line.
 const HOME: &str = "\x1b[H";
 /// Clears to the end of the line.
@@ -22,6 +24,7 @@ const CLEAR_BELOW: &str = "\x1b[J";
 
 /// Shows what containers use, again and again.
 pub(crate) async fn stats(connect: impl Future<Output = Result<Client>>, flags: StatsFlags) -> Result<u8> {
+    let shape = ListShape::of(&flags.output)?;
     let interval = flags.interval.as_deref().map(|text| spec::duration("--interval", text)).transpose()?;
     let interval = interval.map(prost_types::Duration::try_from).transpose();
     let interval = interval.map_err(|_| Error::new("--interval: too long"))?.or(flags.no_stream.then_some(SINGLE));
@@ -38,12 +41,18 @@ pub(crate) async fn stats(connect: impl Future<Output = Result<Client>>, flags: 
     }
     while let Some(frame) = frames.message().await? {
         let frame = FrameView::new(frame, &mut before);
-        match flags.output.output {
-            ListFormat::Json => json(&frame)?,
-            ListFormat::Yaml => yaml(&frame)?,
-            ListFormat::Table | ListFormat::Wide if flags.node => show(&node(&frame), flags.no_stream)?,
-            ListFormat::Table => show(&table(&frame, flags.no_trunc), flags.no_stream)?,
-            ListFormat::Wide => show(&wide(&frame, flags.no_trunc), flags.no_stream)?,
+        let (whole, once) = (flags.no_trunc, flags.no_stream);
+        match &shape {
+            ListShape::Data(DataFormat::Json) => json(&frame)?,
+            ListShape::Data(DataFormat::Yaml) => yaml(&frame)?,
+            ListShape::Table { .. } if flags.node => show(node(&frame).shown_lines(), once)?,
+            ListShape::Table { wide: false } => show(table(&frame, whole).shown_lines(), once)?,
+            ListShape::Table { wide: true } => show(wide(&frame, whole).shown_lines(), once)?,
+            ListShape::Names => output::line(&frame.names().collect::<Vec<_>>().join("\n"))?,
+            ListShape::Template(template) => {
+                let lines = template.lines(FrameView::FIELDS, frame.fields(whole))?;
+                show(lines.into_iter(), once)?;
+            }
         }
         if flags.no_stream {
             break;
@@ -70,7 +79,7 @@ fn node(frame: &FrameView) -> Table {
 }
 
 fn table(frame: &FrameView, whole_ids: bool) -> Table {
-    let mut table = Table::new(&FrameView::HEADINGS);
+    let mut table = Table::new(&FrameView::HEADINGS).fitting(&GIVING_WAY);
     frame.rows(whole_ids).for_each(|row| table.row(row));
     table
 }
@@ -82,15 +91,18 @@ fn wide(frame: &FrameView, whole_ids: bool) -> Table {
     table
 }
 
-/// In place on a terminal, as far as its height goes.
-fn show(table: &Table, once: bool) -> Result<()> {
+/// In place on a terminal if more are to come, as far as its height goes.
+fn show(lines: impl Iterator<Item = String>, once: bool) -> Result<()> {
+    let mut out = output::stdout();
     if once || !output::is_terminal() {
-        return table.print();
+        for line in lines {
+            writeln!(out, "{line}")?;
+        }
+        return Ok(out.flush()?);
     }
     let height = terminal_size().map_or(usize::MAX, |size| usize::try_from(size.rows).unwrap_or(usize::MAX));
-    let mut out = output::stdout();
     write!(out, "{HOME}")?;
-    for line in table.lines().take(height.saturating_sub(1)) {
+    for line in lines.take(height.saturating_sub(1)) {
         writeln!(out, "{line}{CLEAR_LINE}")?;
     }
     write!(out, "{CLEAR_BELOW}")?;

@@ -117,6 +117,30 @@ impl From<Event> for EventView {
 }
 
 impl EventView {
+    /// The event with Docker's names.
+    pub(crate) fn fields(&self) -> serde_json::Value {
+        let mut attributes = serde_json::Map::new();
+        let exit = self.exit.as_ref().map(|exit| exit.code.to_string()).unwrap_or_default();
+        for (key, value) in
+            [("name", &self.name), ("image", &self.image), ("exitCode", &exit), ("oldName", &self.old_name)]
+        {
+            if !value.is_empty() {
+                attributes.insert(key.to_owned(), value.clone().into());
+            }
+        }
+        serde_json::json!({
+            "Type": self.subject,
+            "Action": self.action,
+            "Actor": {"ID": self.id, "Attributes": attributes},
+            "ID": self.id,
+            "Status": self.action,
+            "From": self.image,
+            "Scope": "local",
+            "Time": self.at.map(Timestamp::as_second),
+            "TimeNano": self.at.and_then(|at| i64::try_from(at.as_nanosecond()).ok()),
+        })
+    }
+
     /// One line, as `docker events` prints them.
     pub(crate) fn line(&self) -> String {
         let mut attributes = Vec::new();

@@ -1,14 +1,19 @@
 //! What goes to standard output, for people and for programs.
 
+mod color;
 mod container;
 mod disk;
+pub(crate) mod docker;
 mod event;
 mod human;
 mod image;
 mod node;
 mod progress;
+mod reasons;
+mod shape;
 mod stats;
 mod table;
+mod template;
 mod time;
 
 use std::io::{self, BufWriter, IsTerminal as _, StdoutLock, Write};
@@ -18,6 +23,7 @@ use serde::Serialize;
 use crate::cli::DataFormat;
 use crate::error::{Error, Result};
 
+pub(crate) use color::{Style, choose, on_stderr};
 pub(crate) use container::{ContainerView, command_text, status_text};
 pub(crate) use disk::DiskUsageView;
 pub(crate) use event::{EventView, event_types};
@@ -25,8 +31,10 @@ pub(crate) use human::{ago, bytes, bytes_decimal, short_digest, short_id};
 pub(crate) use image::{DamageView, HistoryView, ImageView, PruneView};
 pub(crate) use node::{ClientVersion, NodeView, Versions};
 pub(crate) use progress::{Progress, Step};
+pub(crate) use reasons::{REASONS, Reason, find as find_reason};
+pub(crate) use shape::{ListShape, Shape};
 pub(crate) use stats::{Before, FrameView, NODE_HEADINGS};
-pub(crate) use table::Table;
+pub(crate) use table::{Cell, Table, cut};
 pub(crate) use time::{fixed_width, moment, parse_moment};
 
 /// Standard output, buffered; what is in it goes out with [`Write::flush`].

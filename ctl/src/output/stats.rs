@@ -13,6 +13,7 @@ pub(crate) use self::node::NODE_HEADINGS;
 use self::node::NodeView;
 use self::values::{CpuView, DeviceIoView, HugetlbSizeView, InterfaceView, MemoryView, PidsView, PressureView};
 use super::human::{bytes, bytes_decimal, short_id};
+use super::template::Fields;
 use super::time::moment;
 
 /// One frame, with the field names of protobuf's JSON mapping and rates beside them.
@@ -104,6 +105,34 @@ impl FrameView {
     /// Headings of [`Self::further_cells`].
     pub(crate) const FURTHER_HEADINGS: [&str; 6] =
         ["THROTTLED", "OOM KILLS", "CPU STALL", "MEM STALL", "IO STALL", "WRITABLE"];
+
+    /// Fields of [`Self::fields`], with Docker's names.
+    pub(crate) const FIELDS: Fields = &[
+        ("Container", "CONTAINER"),
+        ("ID", "CONTAINER ID"),
+        ("Name", "NAME"),
+        ("CPUPerc", "CPU %"),
+        ("MemUsage", "MEM USAGE / LIMIT"),
+        ("MemPerc", "MEM %"),
+        ("NetIO", "NET I/O"),
+        ("BlockIO", "BLOCK I/O"),
+        ("PIDs", "PIDS"),
+    ];
+
+    /// One object per container.
+    pub(crate) fn fields(&self, whole_ids: bool) -> impl Iterator<Item = serde_json::Value> {
+        self.rows(whole_ids).map(|[id, name, cpu, memory, percent, network, io, pids]| {
+            serde_json::json!({
+                "Container": id, "ID": id, "Name": name, "CPUPerc": cpu, "MemUsage": memory, "MemPerc": percent,
+                "NetIO": network, "BlockIO": io, "PIDs": pids,
+            })
+        })
+    }
+
+    /// Names of the containers.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.stats.iter().map(|stats| stats.name.as_str())
+    }
 
     /// One row per container.
     pub(crate) fn rows(&self, whole_ids: bool) -> impl Iterator<Item = [String; 8]> {

@@ -61,7 +61,7 @@ pub(crate) fn container(flags: &CreateFlags) -> Result<ContainerConfig> {
         rlimits: flags.ulimits.iter().map(|text| rlimit(text)).collect::<Result<_>>()?,
         oom_score_adj: flags.oom_score_adj,
         shm_size: flags.filesystem.shm_size.as_deref().map(|text| units::size("--shm-size", text)).transpose()?,
-        init: false,
+        init: flags.init,
         log: log::log(flags.log_driver.as_deref(), &flags.log_options)?,
     })
 }

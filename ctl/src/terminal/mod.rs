@@ -10,5 +10,5 @@ mod stdio;
 pub(crate) use ask::{ask, ask_secretly};
 pub(crate) use detach::DetachKeys;
 pub(crate) use raw::{RawMode, stdin_is_terminal, terminal_size};
-pub(crate) use session::{Ending, Input, Output, Peer, Session, Streams};
+pub(crate) use session::{Ending, Input, Output, Peer, Session, Shown, Streams};
 pub(crate) use signals::{Signals, WindowChanges};

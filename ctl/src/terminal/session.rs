@@ -82,11 +82,28 @@ pub(crate) enum Ending {
     Detached,
 }
 
+/// Which of a program's outputs the caller wants to see. The others are read and dropped.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Shown {
+    /// Standard output, or the terminal.
+    pub(crate) stdout: bool,
+    /// Standard error.
+    pub(crate) stderr: bool,
+}
+
+impl Default for Shown {
+    fn default() -> Self {
+        Self { stdout: true, stderr: true }
+    }
+}
+
 /// The caller's side.
 #[derive(Debug)]
 pub(crate) struct Streams {
     /// Connect standard input.
     pub(crate) stdin: bool,
+    /// What is shown.
+    pub(crate) shown: Shown,
     /// The terminal, where there is one and it is the container's for the time.
     pub(crate) raw: Option<RawMode>,
     /// Changes of the terminal's size, where the container has one.
@@ -161,8 +178,12 @@ impl<P: Peer> Session<P> {
         let mut unwritten: Option<(Sink, Bytes)> = None;
         loop {
             match self.next(writer, &mut unwritten, &mut typed, streams, signals).await? {
-                Event::Response(Some(Output::Stdout(bytes))) => unwritten = Some((Sink::Stdout, bytes)),
-                Event::Response(Some(Output::Stderr(bytes))) => unwritten = Some((Sink::Stderr, bytes)),
+                Event::Response(Some(Output::Stdout(bytes))) => {
+                    unwritten = streams.shown.stdout.then_some((Sink::Stdout, bytes));
+                }
+                Event::Response(Some(Output::Stderr(bytes))) => {
+                    unwritten = streams.shown.stderr.then_some((Sink::Stderr, bytes));
+                }
                 Event::Response(Some(Output::Exit(exit))) => return Ok(Ending::Exited(exit)),
                 Event::Response(Some(Output::Started | Output::Unknown)) | Event::Written | Event::Sent => {}
                 Event::Response(None) => return Err(Error::new("the agent ended the call before the program ended")),

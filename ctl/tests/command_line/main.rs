@@ -2,6 +2,8 @@
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, reason = "a test")]
 
 mod agent;
+mod contexts;
+mod forms;
 mod images;
 
 use std::fs::{self, File};
@@ -207,7 +209,11 @@ fn on_terminal(agent: &Agent, line: &str) -> (Child, File, OwnedFd) {
 }
 
 fn terminal_of(command: &mut Command) -> (Child, File, OwnedFd) {
-    let size = Winsize { ws_row: 30, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
+    terminal_as_wide(command, 100)
+}
+
+fn terminal_as_wide(command: &mut Command, columns: u16) -> (Child, File, OwnedFd) {
+    let size = Winsize { ws_row: 30, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     let OpenptyResult { master: person, slave: program } = openpty(None, None).unwrap();
     tcsetwinsize(&program, size).unwrap();
     // The command must not hold the person's side itself.

@@ -31,6 +31,8 @@ pub struct Told {
     pub config: Option<ContainerConfig>,
     pub started: bool,
     pub removed: Vec<String>,
+    /// Stops and starts, in their order.
+    pub calls: Vec<&'static str>,
     pub pages: Vec<i32>,
     pub updated: Option<Resources>,
     pub images: images::Told,
@@ -434,6 +436,7 @@ impl ContainerService for Service {
         &self,
         _: Request<StartContainerRequest>,
     ) -> Result<Response<StartContainerResponse>, Status> {
+        self.told.lock().unwrap().calls.push("start");
         Ok(Response::new(Default::default()))
     }
 
@@ -441,6 +444,7 @@ impl ContainerService for Service {
         &self,
         _: Request<StopContainerRequest>,
     ) -> Result<Response<StopContainerResponse>, Status> {
+        self.told.lock().unwrap().calls.push("stop");
         Ok(Response::new(Default::default()))
     }
 
