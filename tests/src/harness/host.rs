@@ -22,6 +22,17 @@ pub fn text(path: impl AsRef<Path>) -> String {
     fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
+/// The kernel's version, for what none of its files tells: `host::kernel() < (6, 3)`.
+///
+/// # Panics
+/// If it says something else than a version.
+pub fn kernel() -> (u32, u32) {
+    let release = text("/proc/sys/kernel/osrelease");
+    let mut numbers =
+        release.split(|byte: char| !byte.is_ascii_digit()).map(|number| number.parse().expect("a number"));
+    (numbers.next().expect("a version"), numbers.next().expect("a minor version"))
+}
+
 /// Where the version 2 hierarchy is mounted.
 pub fn unified_root() -> PathBuf {
     if is_pure_v2() { "/sys/fs/cgroup".into() } else { "/sys/fs/cgroup/unified".into() }

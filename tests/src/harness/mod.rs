@@ -6,10 +6,12 @@
 //! - [`Network`], [`Registry`], [`Proxy`]: a network of the tests', a real registry in it, and what makes the way there a bad one;
 //! - [`monitoring`]: those who ask for metrics, a real Prometheus among them;
 //! - [`census`]: what is on the host under an agent's names, before and after;
+//! - [`bulk()`]: how much of what is done in bulk;
 //! - [`wait`]: the only way to wait: poll a condition until a deadline, scaled by one factor.
 
 mod agent;
 mod authority;
+mod bulk;
 pub mod census;
 mod client;
 pub mod copy;
@@ -31,6 +33,7 @@ pub mod wait;
 
 pub use agent::{Agent, AgentOptions, binary, probe, shim, workspace};
 pub use authority::Authority;
+pub use bulk::bulk;
 pub use client::{Clients, connect, connect_with_window};
 pub use ctl::{Ctl, Pty};
 pub use hull_probe::Report;

@@ -10,11 +10,13 @@ use hull_proto::v1::{
     StopContainerRequest, UserNamespaceMode,
 };
 use hull_tests::harness::image::import;
-use hull_tests::harness::{Rootfs, Session, assert_error, error_info, oci, wait};
+use hull_tests::harness::{Rootfs, Session, assert_error, bulk, error_info, oci, wait};
 use tonic::{Code, Status};
 
-/// Bytes that take the agent a while to keep, whatever the machine: random, so that no compression helps.
-const BALLAST: &str = "dd if=/dev/urandom of=/b-ballast bs=1M count=96 2>/dev/null";
+/// A line of shell that makes bytes that take the agent a while to keep, whatever the machine: random, so that no compression helps.
+fn ballast() -> String {
+    format!("dd if=/dev/urandom of=/b-ballast bs=1M count={} 2>/dev/null", bulk(96))
+}
 
 async fn diff(hull: &Session, container: &str) -> Result<Vec<String>, Status> {
     let request = DiffContainerRequest { container: container.into() };
@@ -329,8 +331,9 @@ async fn a_container_without_changes_makes_an_empty_layer() {
 /// Writes the same number to /a and then to /z, for ever, with ballast between them in a layer's order.
 fn counting() -> String {
     format!(
-        "{BALLAST}; n=0; echo 0 > /a; echo 0 > /z; echo ready; while :; do n=$((n+1)); echo $n > /a.new; mv /a.new /a; \
-             echo $n > /z.new; mv /z.new /z; done"
+        "{}; n=0; echo 0 > /a; echo 0 > /z; echo ready; while :; do n=$((n+1)); echo $n > /a.new; mv /a.new /a; \
+             echo $n > /z.new; mv /z.new /z; done",
+        ballast()
     )
 }
 
@@ -371,7 +374,7 @@ async fn a_paused_container_stays_paused() {
         .await
         .expect("Resume");
     // One that its user pauses while it stands still stays so, too.
-    let (id, _) = ready(&hull, hull.shell(&format!("{BALLAST}; echo ready; exec sleep 1000"))).await;
+    let (id, _) = ready(&hull, hull.shell(&format!("{}; echo ready; exec sleep 1000", ballast()))).await;
     let committing = hull.clients.images.clone();
     let (image, ()) = tokio::join!(async { committing.clone().commit_container(request(&id, "")).await }, async {
         hull.until_state(&id, ContainerState::Paused).await;
@@ -385,7 +388,7 @@ async fn a_paused_container_stays_paused() {
 #[tokio::test]
 async fn a_commit_that_is_cancelled_leaves_the_container_running_and_nothing_else() {
     let hull = Session::own().await;
-    let (id, _) = ready(&hull, hull.shell(&format!("{BALLAST}; echo ready; exec sleep 1000"))).await;
+    let (id, _) = ready(&hull, hull.shell(&format!("{}; echo ready; exec sleep 1000", ballast()))).await;
     tokio::select! {
         result = try_commit(&hull, request(&id, &tag(&hull, "never"))) => panic!("it ended before it was cancelled: {result:?}"),
         () = hull.until_state(&id, ContainerState::Paused) => {}
@@ -401,12 +404,13 @@ async fn a_commit_that_is_cancelled_leaves_the_container_running_and_nothing_els
 #[tokio::test]
 async fn whoever_stops_resumes_or_removes_a_container_does_not_wait_for_its_commit() {
     let hull = Session::own().await;
-    let ballast = || {
+    let config = || {
         hull.shell(&format!(
-            "{BALLAST}; busybox sha256sum /b-ballast > /sum; trap 'exit 0' TERM; echo ready; while :; do sleep 0.1; done"
+            "{}; busybox sha256sum /b-ballast > /sum; trap 'exit 0' TERM; echo ready; while :; do sleep 0.1; done",
+            ballast()
         ))
     };
-    let (stopped, _) = ready(&hull, ballast()).await;
+    let (stopped, _) = ready(&hull, config()).await;
     let (image, ()) = tokio::join!(try_commit(&hull, request(&stopped, "")), async {
         hull.until_state(&stopped, ContainerState::Paused).await;
         let stop = StopContainerRequest { container: stopped.clone(), grace_period: None };
@@ -416,7 +420,7 @@ async fn whoever_stops_resumes_or_removes_a_container_does_not_wait_for_its_comm
     assert_eq!(hull.state(&stopped).await, ContainerState::Exited);
     commit(&hull, &stopped, "").await;
 
-    let (resumed, _) = ready(&hull, ballast()).await;
+    let (resumed, _) = ready(&hull, config()).await;
     let (image, ()) = tokio::join!(try_commit(&hull, request(&resumed, "")), async {
         hull.until_state(&resumed, ContainerState::Paused).await;
         let resume = ResumeContainerRequest { container: resumed.clone() };
@@ -424,7 +428,7 @@ async fn whoever_stops_resumes_or_removes_a_container_does_not_wait_for_its_comm
     });
     assert_error(image, Code::FailedPrecondition, "INVALID_STATE", "ran on");
 
-    let (removed, _) = ready(&hull, ballast()).await;
+    let (removed, _) = ready(&hull, config()).await;
     let name = tag(&hull, "removed");
     let (image, ()) = tokio::join!(try_commit(&hull, request(&removed, &name)), async {
         hull.until_state(&removed, ContainerState::Paused).await;
@@ -438,7 +442,7 @@ async fn whoever_stops_resumes_or_removes_a_container_does_not_wait_for_its_comm
 #[tokio::test]
 async fn an_agent_that_dies_while_it_commits_leaves_no_container_frozen() {
     let mut hull = Session::own().await;
-    let (id, _) = ready(&hull, hull.shell(&format!("{BALLAST}; echo ready; exec sleep 1000"))).await;
+    let (id, _) = ready(&hull, hull.shell(&format!("{}; echo ready; exec sleep 1000", ballast()))).await;
     let committing = hull.clients.images.clone();
     let lost = request(&id, "");
     let commit = tokio::spawn(async move { committing.clone().commit_container(lost).await });
@@ -454,7 +458,7 @@ async fn an_agent_that_dies_while_it_commits_leaves_no_container_frozen() {
 #[tokio::test]
 async fn several_commits_of_one_container_share_its_standstill() {
     let hull = Session::shared().await;
-    let (id, _) = ready(&hull, hull.shell(&format!("{BALLAST}; echo ready; exec sleep 1000"))).await;
+    let (id, _) = ready(&hull, hull.shell(&format!("{}; echo ready; exec sleep 1000", ballast()))).await;
     let tags: Vec<String> = (0..3).map(|n| tag(&hull, &format!("side-{n}"))).collect();
     let commits = tags.iter().map(|tag| try_commit(&hull, request(&id, tag)));
     let images = futures_util::future::join_all(commits).await;

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use hull_proto::v1::{
-    ContainerState, CopyFromRequest, CopyFromResponse, CopyToRequest, StatPathRequest, copy_from_response,
-    copy_to_request,
+    ContainerConfig, ContainerState, CopyFromRequest, CopyFromResponse, CopyToRequest, Mount, MountType,
+    StatPathRequest, copy_from_response, copy_to_request,
 };
 use hull_tests::harness::copy::{begin_copy_to, file};
-use hull_tests::harness::{Rootfs, Session, assert_error, host, wait};
+use hull_tests::harness::{Rootfs, Session, assert_error, bulk, host, wait};
 use tokio::sync::mpsc;
 use tonic::{Code, Status, Streaming};
 
@@ -203,7 +203,7 @@ async fn a_thousand_copies_leave_the_agent_as_it_was() {
     until_nothing_is_left(&hull).await;
     let count = || fs::read_dir(format!("/proc/{}/fd", hull.agent.pid())).expect("descriptors").count();
     let (descriptors, memory) = (count(), host::resident(hull.agent.pid()));
-    for _ in 0..330 {
+    for _ in 0..bulk(330) {
         round().await;
     }
     for _ in 0..20 {
@@ -218,4 +218,21 @@ async fn a_thousand_copies_leave_the_agent_as_it_was() {
     .await;
     assert!(after <= descriptors + 2);
     assert!(host::resident(hull.agent.pid()) < memory + (24 << 20));
+}
+
+#[tokio::test]
+async fn what_keeps_a_root_from_being_mounted_is_no_failure_of_hull_s() {
+    let hull = Session::shared().await;
+    let volume = hull.agent.scratch("fleeting");
+    let mount = Mount {
+        r#type: MountType::Bind.into(),
+        source: volume.display().to_string(),
+        target: "/vol".into(),
+        ..Mount::default()
+    };
+    let id = hull.create(ContainerConfig { mounts: vec![mount], ..hull.command(&["true"]) }).await;
+    hull.copy_from(&id, "/etc/passwd", false).await.expect("CopyFrom");
+    fs::remove_dir(&volume).expect("removing");
+    let result = hull.copy_from(&id, "/etc/passwd", false).await;
+    assert_error(result, Code::FailedPrecondition, "START_FAILED", "fleeting at /vol: ENOENT");
 }

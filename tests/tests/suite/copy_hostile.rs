@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use hull_proto::v1::ContainerConfig;
 use hull_tests::harness::copy::{entries, file};
 use hull_tests::harness::image::header;
-use hull_tests::harness::{Rootfs, Session, assert_error, error_info, host};
+use hull_tests::harness::{Rootfs, Session, assert_error, bulk, error_info, host};
 use tar::EntryType;
 use tonic::Code;
 
@@ -58,7 +58,7 @@ async fn a_directory_that_becomes_a_link_leads_nowhere_but_into_the_container() 
     hull.until_logged(&id, "ready").await;
     let tar = Rootfs::empty().file("f", 0o644, "written").file(&format!("d{host}/g"), 0o644, "written").tar();
     let mut seen = BTreeSet::new();
-    for round in 0..500 {
+    for round in 0..bulk(500) {
         let path = format!("/race/d{host}/f");
         match hull.copy_from(&id, &path, round % 2 == 0).await {
             Ok(copied) => drop(seen.insert(file(&copied.tar, "f"))),
@@ -74,7 +74,7 @@ async fn a_directory_that_becomes_a_link_leads_nowhere_but_into_the_container() 
     assert!(!seen.iter().any(|text| text.contains(ALIVE)), "{seen:?}");
     assert!(seen.len() > 1, "the race was never lost: {seen:?}");
     // Whole trees as well: nothing of the host's is in them.
-    for _ in 0..20 {
+    for _ in 0..bulk(20) {
         if let Ok(copied) = hull.copy_from(&id, "/race", false).await {
             assert!(!entries(&copied.tar).iter().any(|entry| entry.data == ALIVE.as_bytes()));
         }

@@ -2,16 +2,16 @@
 //!
 //! Not so with CAP_SYS_PTRACE in the host's user namespace, which the kernel lets into every process that it sees.
 //!
-//! `HULL_TEST_HUNTED_EXECS` sets how many execs each container makes; 150 unless given.
+//! `HULL_TEST_HUNTED_EXECS` sets how many execs each container makes; 150, by [`bulk`], unless given.
 
 use hull_proto::v1::{ContainerConfig, ExecStart, Namespace, NamespaceMode, Namespaces, UserNamespaceMode};
-use hull_tests::harness::{ExecSession, Report, Session, wait};
+use hull_tests::harness::{ExecSession, Report, Session, bulk, wait};
 
 /// Execs that run side by side.
 const AT_ONCE: usize = 4;
 
 fn execs() -> usize {
-    std::env::var("HULL_TEST_HUNTED_EXECS").ok().and_then(|number| number.parse().ok()).unwrap_or(150)
+    std::env::var("HULL_TEST_HUNTED_EXECS").ok().and_then(|number| number.parse().ok()).unwrap_or_else(|| bulk(150))
 }
 
 fn start(container: &str, words: &[&str]) -> ExecStart {

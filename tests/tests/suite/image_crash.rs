@@ -7,23 +7,23 @@ use hull_proto::v1::{ImportStart, PruneImagesRequest, PullImageRequest, RemoveIm
 use hull_tests::harness::keep::{assert_files_are_those_of, files, images, prune, remove_all, usage, verify};
 use hull_tests::harness::oci::Compression;
 use hull_tests::harness::site::Site;
-use hull_tests::harness::{Clients, Rootfs, Session, image, oci};
+use hull_tests::harness::{Clients, Rootfs, Session, bulk, image, oci};
 
 /// Moments of each operation.
-const IMPORTS: u32 = 40;
-const PULLS: u32 = 30;
-const PRUNES: u32 = 15;
-const REMOVALS: u32 = 15;
+const IMPORTS: usize = 40;
+const PULLS: usize = 30;
+const PRUNES: usize = 15;
+const REMOVALS: usize = 15;
 
 fn start() -> ImportStart {
     ImportStart { tags: vec!["test/crash:1".into()], ..ImportStart::default() }
 }
 
-/// Kills the agent at `moments` moments of an operation, spread evenly over the time that it takes, and looks each time.
+/// Kills the agent at `moments` moments, by [`bulk`], of an operation, spread evenly over the time that it takes, and looks each time.
 /// `prepared`: an archive that is imported before each.
 async fn at_each_moment<F: Future<Output = ()> + Send + 'static>(
     hull: &mut Session,
-    moments: u32,
+    moments: usize,
     prepared: Option<&[u8]>,
     operation: impl Fn(Clients) -> F,
 ) {
@@ -38,6 +38,7 @@ async fn at_each_moment<F: Future<Output = ()> + Send + 'static>(
     }
     lengths.sort();
     let length = lengths[1];
+    let moments = u32::try_from(bulk(moments)).expect("a sane number");
     for moment in 0..moments {
         prepare(hull, prepared).await;
         let delay = length * moment / moments;

@@ -1,12 +1,13 @@
 //! Each kind of namespace: private, the host's, another container's; seen from inside and from outside.
 
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::time::Duration;
 
 use hull_proto::v1::{
     ContainerConfig, Mount, MountType, Namespace, NamespaceMode, Namespaces, TimeOffsets, UserNamespaceMode,
 };
-use hull_tests::harness::{Session, assert_error, duration, host};
+use hull_tests::harness::{Session, SmallDisk, assert_error, duration, host};
 use tonic::Code;
 
 const KINDS: [&str; 5] = ["pid", "net", "ipc", "uts", "cgroup"];
@@ -190,29 +191,20 @@ async fn inside_a_user_namespace_root_is_root_and_owns_its_files() {
     assert_eq!(output.lines(), ["0 0", "0 0", "0 0", "0 0", "0 0", "0 0", "0 0", "0 0", "0 0", "1000 1000"]);
 }
 
+fn bind(source: &Path, target: &str) -> Mount {
+    let source = source.display().to_string();
+    Mount { r#type: MountType::Bind.into(), source, target: target.into(), ..Mount::default() }
+}
+
 #[tokio::test]
 async fn outside_a_user_namespace_s_files_belong_to_its_range() {
     let hull = Session::shared().await;
     let shared = hull.agent.scratch(&hull.name("bind"));
     std::fs::write(shared.join("from-host"), "x").expect("writing");
     std::fs::set_permissions(&shared, std::os::unix::fs::PermissionsExt::from_mode(0o777)).expect("chmod");
-    let mount = Mount {
-        r#type: MountType::Bind.into(),
-        source: shared.display().to_string(),
-        target: "/shared".into(),
-        ..Mount::default()
-    };
     let line = "stat -c '%u' /shared/from-host; touch /shared/from-container; touch /inside; echo done; sleep 1000";
-    let id = match hull.try_run(ContainerConfig { namespaces: users(), mounts: vec![mount], ..hull.shell(line) }).await
-    {
-        Ok(id) => id,
-        // Before Linux 6.3 a tmpfs takes no id map: that is said, and not done otherwise.
-        Err(status) => {
-            assert_eq!(status.code(), Code::FailedPrecondition, "{status:?}");
-            assert!(status.message().contains("EINVAL") || status.message().contains("id"), "{status:?}");
-            return;
-        }
-    };
+    let mounts = vec![bind(&shared, "/shared")];
+    let id = hull.run(ContainerConfig { namespaces: users(), mounts, ..hull.shell(line) }).await;
     hull.until_logged(&id, "done").await;
     // The bind mount is id-mapped: root inside is root of that tree outside.
     assert_eq!(hull.log_lines(&id).await[0], "0");
@@ -222,6 +214,21 @@ async fn outside_a_user_namespace_s_files_belong_to_its_range() {
     let inside =
         std::fs::metadata(format!("/proc/{}/root/inside", container.pid)).expect("a file of the root file system");
     assert_eq!((inside.uid(), inside.gid()), (container.userns_base, container.userns_base));
+}
+
+#[tokio::test]
+async fn a_bind_mount_whose_ids_the_kernel_does_not_map_is_refused() {
+    let disk = SmallDisk::new(1 << 20, 16);
+    let hull = Session::shared().await;
+    std::fs::create_dir(disk.data_dir()).expect("creating");
+    let mounts = vec![bind(&disk.data_dir(), "/shared")];
+    let config = ContainerConfig { namespaces: users(), mounts, ..hull.shell("stat -c '%u' /shared") };
+    if host::kernel() < (6, 3) {
+        let status = hull.try_run(config).await;
+        assert_error(status, Code::FailedPrecondition, "START_FAILED", "takes no id map on this kernel: EINVAL");
+    } else {
+        assert_eq!(hull.output(config).await.text(), "0");
+    }
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::time::Instant;
 use hull_proto::v1::{
     ContainerConfig, LogConfig, LogEntry, LogOverrun, LogRate, LostReason, StreamLogsRequest, log_rate::Amount,
 };
-use hull_tests::harness::{AgentOptions, Session, SmallDisk, assert_error, wait};
+use hull_tests::harness::{AgentOptions, Session, SmallDisk, assert_error, bulk, wait};
 use tonic::Code;
 
 fn limited(max_size: u64, max_files: u32) -> Option<LogConfig> {
@@ -62,12 +62,14 @@ async fn size_and_number_of_files_are_bounded() {
     assert_eq!(self::files(&link).len(), 3);
 }
 
-/// `HULL_LOG_LINES` of them, 2 million where nobody says otherwise.
+/// `HULL_LOG_LINES` of them, 2 million, by [`bulk`], where nobody says otherwise.
 #[tokio::test]
 async fn every_line_is_there_once_while_the_log_rotates_and_the_agent_is_killed() {
-    let lines: u64 = std::env::var("HULL_LOG_LINES").map_or(2_000_000, |text| text.parse().expect("a number"));
+    let lines: u64 =
+        std::env::var("HULL_LOG_LINES").map_or_else(|_| bulk(2_000_000) as u64, |text| text.parse().expect("a number"));
+    let most = bulk(8 << 20) as u64;
     let mut hull = Session::own().await;
-    let config = ContainerConfig { log: limited(8 << 20, 1000), ..hull.probe(&["lines", &lines.to_string()]) };
+    let config = ContainerConfig { log: limited(most, 1000), ..hull.probe(&["lines", &lines.to_string()]) };
     let id = hull.run(config).await;
     let (mut cursor, mut next, mut rounds) = (String::new(), 0, 0_u64);
     while next < lines {
@@ -75,7 +77,7 @@ async fn every_line_is_there_once_while_the_log_rotates_and_the_agent_is_killed(
             StreamLogsRequest { container: id.clone(), follow: true, cursor: cursor.clone(), ..Default::default() };
         let mut answers = hull.clients.containers.clone().stream_logs(request).await.expect("StreamLogs").into_inner();
         // An agent lives for a while, the longer the more it is asked for.
-        let end = next + (lines / 20).max(50_000);
+        let end = next + lines / 20;
         while next < end {
             let Some(answer) = wait::within("an answer", answers.message()).await.expect("StreamLogs") else { break };
             assert_eq!(answer.lost_files, 0);
@@ -96,7 +98,7 @@ async fn every_line_is_there_once_while_the_log_rotates_and_the_agent_is_killed(
     let rest = StreamLogsRequest { container: id.clone(), cursor, follow: true, ..Default::default() };
     assert!(hull.logs(rest).await.is_empty());
     let files = files(&hull.get(&id).await.log_path);
-    assert!(files.len() > 5 && files.iter().all(|(_, size)| *size <= 8 << 20), "{files:?}");
+    assert!(files.len() > 5 && files.iter().all(|(_, size)| *size <= most), "{files:?}");
 }
 
 #[tokio::test]

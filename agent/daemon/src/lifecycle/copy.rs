@@ -12,13 +12,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
-use hull_wire::{IdMap, Outcome, PROTOCOL_VERSION, RequestBody, RootfsPlan, UserNamespace, ViewPlan};
+use hull_wire::{Failure, IdMap, Outcome, PROTOCOL_VERSION, RequestBody, RootfsPlan, UserNamespace, ViewPlan};
 use tokio::sync::oneshot;
 
 use super::container::{Handle, Request, Visit, Way};
 use super::containers::{Containers, wait_for};
 use super::context::{COPIES_MAX, Context, KILL_DEADLINE, START_DEADLINE};
-use super::record::Record;
+use super::record::{Record, start_error};
 use super::security::capabilities;
 use super::{plan, spec, userns};
 use crate::blocking::blocking;
@@ -116,7 +116,7 @@ async fn enter(handle: &Handle, want: Want) -> Result<(Visit, Option<OwnedFd>)> 
     let ask = || handle.ask(|reply| Request::Visit { write: want == Want::Write, reply });
     let visit = ask().await?;
     let Way::Running(client) = &visit.way else { return Ok((visit, None)) };
-    match ask_for_root(client, RequestBody::Root, None).await {
+    match ask_for_root(client, RequestBody::Root, None, |failure| Error::from_failure(Reason::System, failure)).await {
         Err(error) if matches!(error.reason, Reason::InvalidState | Reason::ShimLost) => {
             // It has ended in this moment; its files are there all the same.
             let mut view = handle.watch();
@@ -179,19 +179,25 @@ async fn with_view<T: Send + 'static>(
 ) -> Result<T> {
     let shim = context.shims.take().await?.client;
     context.shims.refill();
-    let root = ask_for_root(&shim, RequestBody::View, Some(plan)).await?;
+    // What keeps it from being mounted would keep the container from being started.
+    let root = ask_for_root(&shim, RequestBody::View, Some(plan), start_error).await?;
     let result = on_a_thread(move || work(root)).await;
     // The shim ends at any word, and with it what it has mounted.
     let _ended = shim.call(RequestBody::Status, &[], START_DEADLINE).await;
     result
 }
 
-async fn ask_for_root(client: &ShimClient, body: RequestBody, plan: Option<OwnedFd>) -> Result<OwnedFd> {
+async fn ask_for_root(
+    client: &ShimClient,
+    body: RequestBody,
+    plan: Option<OwnedFd>,
+    error: fn(&Failure) -> Error,
+) -> Result<OwnedFd> {
     let fds: Vec<_> = plan.iter().map(|plan| plan.as_fd()).collect();
     let answer = client.call(body, &fds, START_DEADLINE).await?;
     match (answer.outcome, answer.fds.into_iter().next()) {
         (Outcome::Root, Some(root)) => Ok(root),
-        (Outcome::Failed(failure), _) => Err(Error::from_failure(Reason::System, &failure)),
+        (Outcome::Failed(failure), _) => Err(error(&failure)),
         (Outcome::Ended, _) => Err(ShimClient::ended_error()),
         (other, _) => Err(Error::new(Reason::Internal, format!("the shim answered with {other:?}"))),
     }
