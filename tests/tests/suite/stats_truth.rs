@@ -97,7 +97,14 @@ async fn processor_time_is_what_was_burnt() {
     // What the probe used, and what setting it up and waiting took; its clock is finer than the group's.
     assert!(used + 1_000_000 >= burnt && used < burnt + 200_000_000, "{used} of {burnt}");
     let (user, system) = (cpu.user_nanos.expect("user"), cpu.system_nanos.expect("system"));
-    assert!((user + system).abs_diff(used) < 10_000_000 && user > system, "{cpu:?}");
+    assert!((user + system).abs_diff(used) < 10_000_000, "{cpu:?}");
+    if host::is_pure_v2() {
+        // How the kernel parts it; emulation makes more of it the kernel's.
+        let parts = (usage("user_usec"), usage("system_usec"));
+        assert!(user.abs_diff(parts.0) < 10_000_000 && system.abs_diff(parts.1) < 10_000_000, "{cpu:?} {parts:?}");
+    } else {
+        assert!(user > system, "{cpu:?}");
+    }
     assert!(cpu.per_cpu_nanos.is_empty() || cpu.per_cpu_nanos.iter().sum::<u64>() + 1_000_000 >= burnt, "{cpu:?}");
 }
 
