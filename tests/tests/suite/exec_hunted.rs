@@ -6,7 +6,7 @@
 //! `HULL_TEST_HUNTED_EXECS` sets how many execs each container makes; 150 unless given.
 
 use hull_proto::v1::{ContainerConfig, ExecStart, Namespace, NamespaceMode, Namespaces, Security, UserNamespaceMode};
-use hull_tests::harness::{ExecSession, Report, Session, wait};
+use hull_tests::harness::{ExecSession, Report, Session, error_info, wait};
 
 /// Execs that run side by side.
 const AT_ONCE: usize = 4;
@@ -81,6 +81,27 @@ async fn nor_does_who_shares_the_pid_namespace() {
     hunt(&hull, &other, &id).await;
     hunt(&hull, &id, &other).await;
     holds_its_streams_only(&hull, &other).await;
+}
+
+#[tokio::test]
+async fn no_init_is_born_where_it_could_be_traced() {
+    let hull = Session::own().await;
+    let security = Some(Security { cap_add: vec!["SYS_PTRACE".into()], ..Security::default() });
+    let quiet = hull.run(hull.probe(&["sleep"])).await;
+    let join = |id: &str| {
+        let pid = Some(Namespace { mode: NamespaceMode::Container.into(), container: id.to_owned() });
+        let namespaces = Some(Namespaces { pid, ..Namespaces::default() });
+        ContainerConfig { namespaces, ..hull.probe(&["sleep"]) }
+    };
+    // What looks into a container in order to find its faults.
+    let tracer = hull.run(ContainerConfig { security, ..join(&quiet) }).await;
+    for target in [&quiet, &tracer] {
+        let refusal = hull.try_run(join(target)).await.expect_err("it could be traced");
+        assert_eq!(error_info(&refusal).reason, "INVALID_STATE");
+        assert!(refusal.message().contains("CAP_SYS_PTRACE"), "{refusal:?}");
+    }
+    hull.remove(&tracer).await;
+    hull.run(join(&quiet)).await;
 }
 
 #[tokio::test]
