@@ -192,7 +192,13 @@ impl Sampler {
 
 impl Entry {
     fn new(target: Arc<Target>) -> Self {
-        Self { reader: Reader::new(target), samples: Vec::with_capacity(KEPT), pass: 0, wanted: Groups::NONE, afresh: false }
+        Self {
+            reader: Reader::new(target),
+            samples: Vec::with_capacity(KEPT),
+            pass: 0,
+            wanted: Groups::NONE,
+            afresh: false,
+        }
     }
 
     /// Notes what the pass is to read. What is young enough is not read again.

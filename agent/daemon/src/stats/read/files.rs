@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use super::kept::Keep;
 use crate::runtime::cgroup::{StatDirs, Version};
-use crate::stats::group::Group;
+use crate::stats::group::{Group, Groups};
 use crate::stats::parse::{self, Counted};
 use crate::stats::sample::{HugetlbSize, Usage};
 
@@ -32,8 +32,10 @@ pub(super) enum Role {
     Limit,
     /// Where something happened: only processes of the container change it, and who sets limits.
     Own,
-    /// As [`Role::Own`], but not for a single thread, which is one process.
-    Processes,
+    /// As [`Role::Own`], but not for a single thread, which is one process: the numbers of processes.
+    Members,
+    /// As [`Role::Members`]: whether there are others.
+    Nested,
 }
 
 impl Role {
@@ -41,7 +43,7 @@ impl Role {
     pub(super) fn keep(self) -> Keep {
         match self {
             Self::Telltale | Self::Always => Keep::First,
-            Self::Stalls | Self::Own | Self::Processes => Keep::IfRoom,
+            Self::Stalls | Self::Own | Self::Members | Self::Nested => Keep::IfRoom,
             Self::Limit => Keep::Never,
         }
     }
@@ -78,6 +80,13 @@ impl ControlFile {
             Dir::Io => dirs.io.as_ref().map(|(dir, _)| dir.as_path()),
             Dir::Hugetlb => dirs.hugetlb.as_ref().map(|(dir, _)| dir.as_path()),
         }
+    }
+
+    /// Whether these groups need it: who counts open files has to know of processes.
+    pub(super) fn is_for(&self, groups: Groups) -> bool {
+        let of_processes =
+            matches!(self.role, Role::Members | Role::Nested | Role::Telltale) && self.group == Group::Pids;
+        groups.has(self.group) || (of_processes && groups.has(Group::OpenFiles))
     }
 
     pub(super) fn name(&self) -> &'static str {
@@ -138,14 +147,14 @@ static UNIFIED: &[ControlFile] = &[
     file(Group::Pids, Dir::Unified, "cgroup.procs", |text, usage| {
         usage.pids.processes = Some(parse::count_lines(text));
     })
-    .with(Role::Processes),
+    .with(Role::Members),
     file(Group::Pids, Dir::Unified, "cgroup.stat", |text, usage| {
         // Processes of nested groups are in none of the lines above.
         if parse::value_of(text, b"nr_descendants") != Some(0) {
             usage.pids.processes = None;
         }
     })
-    .with(Role::Processes),
+    .with(Role::Nested),
     // Whoever waits for a processor does not run.
     file(Group::Pressure, Dir::Unified, "cpu.pressure", |text, usage| {
         parse::pressure(text, &mut usage.pressure.cpu);
@@ -206,9 +215,8 @@ static PIDS: &[ControlFile] = &[
 ];
 
 /// Written back is long after whoever wrote has gone to sleep.
-static IO_V2: &[ControlFile] = &[
-    file(Group::Io, Dir::Io, "io.stat", |text, usage| parse::io_v2(text, &mut usage.io)).with(Role::Always),
-];
+static IO_V2: &[ControlFile] =
+    &[file(Group::Io, Dir::Io, "io.stat", |text, usage| parse::io_v2(text, &mut usage.io)).with(Role::Always)];
 
 static IO_V1: &[ControlFile] = &[
     file(Group::Io, Dir::Io, "blkio.throttle.io_service_bytes_recursive", |text, usage| {

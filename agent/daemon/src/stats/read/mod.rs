@@ -5,6 +5,7 @@ mod files;
 mod kept;
 mod network;
 mod node;
+mod open_files;
 mod rest;
 
 use std::fs::File;
@@ -16,6 +17,7 @@ use self::files::{ControlFile, Role};
 pub(super) use self::kept::{Budget, Scratch};
 use self::kept::{Keep, Kept, Outcome, Unopened};
 pub(super) use self::node::NodeReader;
+use self::open_files::Members;
 use self::rest::{Rest, Tale, Told};
 use super::group::{Group, Groups};
 use super::parse;
@@ -68,7 +70,7 @@ impl Reader {
         let limits = self.target.limits();
         let (mut tale, mut tales) = (Tale::default(), std::mem::take(&mut scratch.tales));
         tales.clear();
-        self.read_files(groups, &mut tales, scratch, |role, _| role == Role::Telltale, |text| tale.add(text))?;
+        self.read_files(groups, &mut tales, scratch, |role, _| role == Role::Telltale, |_, text| tale.add(text))?;
         let told = Told::new(&tale, groups, limits);
         if known && !afresh && self.rest.holds(told, now, self.target.run) {
             self.read_moving(groups, usage, scratch)?;
@@ -104,12 +106,23 @@ impl Reader {
         let is_due = |role, usage: &Usage| match role {
             Role::Telltale => false,
             Role::Limit => limits,
-            Role::Processes => usage.pids.current != Some(1),
+            Role::Members | Role::Nested => usage.pids.current != Some(1),
             Role::Always | Role::Stalls | Role::Own => true,
         };
-        self.read_files(groups, usage, scratch, is_due, |_| {})?;
+        let mut members = Members::default();
+        let see = |role, text: &[u8]| {
+            if role == Role::Members {
+                members.add_all(text);
+            }
+        };
+        self.read_files(groups, usage, scratch, is_due, see)?;
         if usage.pids.current == Some(1) && self.target.dirs.unified.is_some() {
             usage.pids.processes = Some(1);
+            // It is init.
+            members = Members::one(self.target.pid);
+        }
+        if groups.has(Group::OpenFiles) {
+            usage.open_files = members.open_files(usage.pids.processes);
         }
         if groups.has(Group::Network) {
             self.read_interfaces(usage, scratch)?;
@@ -124,7 +137,7 @@ impl Reader {
     fn read_moving(&mut self, groups: Groups, usage: &mut Usage, scratch: &mut Scratch) -> Result<(), Gone> {
         let stalls = !self.stalls_are_over;
         let is_due = |role, _: &Usage| role == Role::Always || (stalls && role == Role::Stalls);
-        self.read_files(groups, usage, scratch, is_due, |_| {})?;
+        self.read_files(groups, usage, scratch, is_due, |_, _| {})?;
         if groups.has(Group::Network) && !usage.network.is_loopback() {
             self.read_interfaces(usage, scratch)?;
         }
@@ -141,14 +154,14 @@ impl Reader {
         usage: &mut Usage,
         scratch: &mut Scratch,
         is_due: impl Fn(Role, &Usage) -> bool,
-        mut see: impl FnMut(&[u8]),
+        mut see: impl FnMut(Role, &[u8]),
     ) -> Result<(), Gone> {
-        for (file, kept) in self.files.iter_mut().filter(|(file, _)| groups.has(file.group)) {
+        for (file, kept) in self.files.iter_mut().filter(|(file, _)| file.is_for(groups)) {
             let Some(dir) = file.dir(&self.target.dirs).filter(|_| is_due(file.role, usage)) else { continue };
             match kept.read(|| open(dir, file.name()), file.role.keep(), scratch) {
                 Outcome::Read(length) => {
                     let text = &scratch.buffer[..length];
-                    see(text);
+                    see(file.role, text);
                     file.parse(text, usage);
                 }
                 Outcome::Absent => {}
@@ -170,7 +183,7 @@ impl Reader {
 
     /// Closes what is not needed for these groups.
     pub(super) fn keep_only(&mut self, groups: Groups, budget: &mut Scratch) {
-        for (_, kept) in self.files.iter_mut().filter(|(file, _)| !groups.has(file.group)) {
+        for (_, kept) in self.files.iter_mut().filter(|(file, _)| !file.is_for(groups)) {
             kept.close(&mut budget.budget);
         }
         if !groups.has(Group::Network) {

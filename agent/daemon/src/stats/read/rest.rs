@@ -112,8 +112,11 @@ mod tests {
         }
         rest.read(still, 3 * SECOND);
         assert!(rest.holds(still, 4 * SECOND, 0));
-        let others =
-            [told(&["usage_usec 6\n", "4096\n"], 0), told(&["usage_usec 5\n4096\n"], 0), told(&["usage_usec 5\n", "4096\n"], 1)];
+        let others = [
+            told(&["usage_usec 6\n", "4096\n"], 0),
+            told(&["usage_usec 5\n4096\n"], 0),
+            told(&["usage_usec 5\n", "4096\n"], 1),
+        ];
         for other in others {
             assert!(!rest.holds(other, 4 * SECOND, 0));
         }

@@ -14,6 +14,8 @@ pub(crate) struct Usage {
     pub(crate) network: NetworkStats,
     /// `None`: not measured yet.
     pub(crate) writable: Option<Writable>,
+    /// Descriptors of all processes; `None` before Linux 6.2, and where processes are many or not known.
+    pub(crate) open_files: Option<u64>,
 }
 
 /// Processor time since the start.
@@ -233,14 +235,15 @@ impl Usage {
 impl Usage {
     /// Takes over every value, into the room that lists have.
     pub(in crate::stats) fn copy(&mut self, other: &Self) {
-        let Self { cpu, memory, pids, io, hugetlb, pressure, network, writable } = other;
+        let Self { cpu, memory, pids, io, hugetlb, pressure, network, writable, open_files } = other;
         let mut per_cpu_nanos = std::mem::take(&mut self.cpu.per_cpu_nanos);
         per_cpu_nanos.clone_from(&cpu.per_cpu_nanos);
         self.cpu = CpuStats { per_cpu_nanos, ..*cpu };
         self.io.devices.clone_from(&io.devices);
         self.hugetlb.sizes.clone_from(&hugetlb.sizes);
         self.network.interfaces.clone_from(&network.interfaces);
-        (self.memory, self.pids, self.pressure, self.writable) = (*memory, *pids, *pressure, *writable);
+        (self.memory, self.pids, self.pressure) = (*memory, *pids, *pressure);
+        (self.writable, self.open_files) = (*writable, *open_files);
     }
 }
 

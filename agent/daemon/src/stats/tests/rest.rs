@@ -15,7 +15,8 @@ use crate::stats::target::Target;
 use crate::stats::{Group, Groups, Registration, Sample};
 
 const QUIET: &str = "some avg10=0.00 avg60=0.00 avg300=0.00 total=7\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n";
-const DECAYING: &str = "some avg10=0.00 avg60=0.00 avg300=0.01 total=7\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n";
+const DECAYING: &str =
+    "some avg10=0.00 avg60=0.00 avg300=0.01 total=7\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n";
 const WAITED: &str = "some avg10=0.00 avg60=0.00 avg300=0.00 total=9\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=7\n";
 
 struct Container {
@@ -100,9 +101,11 @@ impl Container {
 
 #[test]
 fn what_only_its_processes_change_is_read_when_one_of_them_ran() {
-    for (telltale, text) in
-        [("cpu.stat", "usage_usec 6\nuser_usec 2\nsystem_usec 4\n"), ("memory.current", "8192\n"), ("pids.current", "5\n")]
-    {
+    for (telltale, text) in [
+        ("cpu.stat", "usage_usec 6\nuser_usec 2\nsystem_usec 4\n"),
+        ("memory.current", "8192\n"),
+        ("pids.current", "5\n"),
+    ] {
         let mut container = Container::at_rest(&[]);
         container.write("memory.stat", "anon 2\n");
         container.write("cgroup.procs", "1\n2\n3\n");

@@ -10,9 +10,7 @@ mod peers;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use hull_proto::v1::{
-    ContainerStats, GetStatsRequest, StatsSelector, StreamStatsRequest, StreamStatsResponse,
-};
+use hull_proto::v1::{ContainerStats, GetStatsRequest, StatsSelector, StreamStatsRequest, StreamStatsResponse};
 use hull_tests::harness::{Clients, connect, duration};
 use tonic::Streaming;
 

@@ -35,9 +35,9 @@ pub(super) async fn measure(node: &Node, clients: &Clients, ids: &[String], repo
     let has = |program: &str| Command::new(program).arg("--version").output().is_ok();
     let rootfs = node.rootfs()?;
     let groups = Groups;
-    let podman = if has("podman") && has("runc") { Some(Podman::start(&node.state, &rootfs)?) } else { None };
+    let podman = if has("podman") && has("runc") { Some(Podman::start(node.beside("podman"), &rootfs)?) } else { None };
     let containerd = if has("containerd") && has("ctr") && has("runc") {
-        Some(Containerd::start(&node.state, &rootfs).await?)
+        Some(Containerd::start(node.beside("containerd"), &rootfs).await?)
     } else {
         None
     };
@@ -75,15 +75,15 @@ pub(super) async fn measure(node: &Node, clients: &Clients, ids: &[String], repo
     Ok(())
 }
 
-/// podman, with storage of its own.
+/// podman, with storage of its own, at a path of less than 50 bytes.
 #[derive(Debug)]
 struct Podman {
     dir: PathBuf,
 }
 
 impl Podman {
-    fn start(state: &Path, rootfs: &Path) -> Result<Self> {
-        let podman = Self { dir: state.join("podman") };
+    fn start(dir: PathBuf, rootfs: &Path) -> Result<Self> {
+        let podman = Self { dir };
         for _ in 0..CONTAINERS {
             let mut command = podman.command();
             command.args(["run", "-d", "--network=none", "--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024"]);
@@ -162,8 +162,7 @@ struct Metric {
 }
 
 impl Containerd {
-    async fn start(state: &Path, rootfs: &Path) -> Result<Self> {
-        let dir = state.join("containerd");
+    async fn start(dir: PathBuf, rootfs: &Path) -> Result<Self> {
         std::fs::create_dir(&dir)?;
         let path = |name: &str| dir.join(name).display().to_string();
         let text = format!(
@@ -229,7 +228,8 @@ impl Containerd {
         client.ready().await?;
         let mut request = tonic::Request::new(MetricsRequest {});
         request.metadata_mut().insert("containerd-namespace", NAMESPACE.parse()?);
-        let method = tonic::codegen::http::uri::PathAndQuery::from_static("/containerd.services.tasks.v1.Tasks/Metrics");
+        let method =
+            tonic::codegen::http::uri::PathAndQuery::from_static("/containerd.services.tasks.v1.Tasks/Metrics");
         let codec: ProstCodec<MetricsRequest, MetricsResponse> = ProstCodec::default();
         let answer = client.unary(request, method, codec).await?.into_inner();
         if answer.metrics.len() != CONTAINERS {
