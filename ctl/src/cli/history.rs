@@ -66,6 +66,8 @@ pub(crate) struct WhyFlags {
     /// Last lines of its log to show
     #[arg(short = 'n', long, value_name = "LINES", default_value_t = 10)]
     pub(crate) lines: u32,
+    #[command(flatten)]
+    pub(crate) output: OutputFlag,
     /// Id, prefix of an id, or name; of a removed container its id
     #[arg(add = completion::containers())]
     pub(crate) container: String,

@@ -1,6 +1,7 @@
 //! Flags and verbs, as Docker has them where Docker has them.
 
 mod container;
+mod containers;
 mod context;
 mod create;
 mod help;
@@ -19,6 +20,7 @@ use crate::completion;
 
 pub(crate) use container::{AttachFlags, ExecFlags, KillFlags, RemoveFlags, StartFlags, StopFlags, Targets, WaitFlags};
 pub(crate) use container::{CommitFlags, Condition, CopyFlags, DiffFlags, ExportFlags, UpdateFlags};
+pub(crate) use containers::{ContainerCommand, ContainerPruneFlags, ContainerVerb};
 pub(crate) use context::{ContextCommand, ContextFlags, ContextInspectFlags, ContextListFlags, ContextRemoveFlags};
 pub(crate) use create::{
     Alone, CreateFlags, FilesystemFlags, ImageFlags, NamespaceFlags, RunFlags, SecurityFlags, StreamName,
@@ -91,51 +93,17 @@ pub(crate) struct Connection {
 #[derive(Debug, Subcommand)]
 #[command(defer = true)]
 pub(crate) enum Command {
-    /// Create a container and start it
-    Run(Box<RunFlags>),
-    /// Create a container without starting it
-    Create(Box<Alone>),
-    /// Start containers that are created or exited
-    Start(StartFlags),
-    /// Ask containers to stop, and kill them after a grace period
-    Stop(StopFlags),
-    /// Stop containers and start them again
-    Restart(StopFlags),
-    /// Send a signal to containers
-    Kill(KillFlags),
-    /// Freeze all processes of containers
-    Pause(Targets),
-    /// Thaw containers
-    Unpause(Targets),
-    /// Change limits of containers
-    Update(UpdateFlags),
-    /// Remove containers
-    Rm(RemoveFlags),
-    /// List containers
-    #[command(visible_alias = "list")]
-    Ps(PsFlags),
-    /// Show all there is to know of containers or images
-    Inspect(InspectFlags),
-    /// Show what a container wrote
-    Logs(LogsFlags),
-    /// Wait for containers to end and print their exit codes
-    Wait(WaitFlags),
-    /// Run a further program in a container
-    Exec(ExecFlags),
-    /// Connect to the standard streams of a running container
-    Attach(AttachFlags),
-    /// Give a container another name
-    Rename(RenameFlags),
-    /// Show the processes of a container
-    Top(TopFlags),
+    #[command(flatten)]
+    Verb(ContainerVerb),
     /// Show what happened on the node, and what happens
     Events(EventsFlags),
     /// Tell what happened to a container, in plain words
     Why(WhyFlags),
     /// Show how long each step of a container's last start took
     Trace(TraceFlags),
-    /// Show what containers use
-    Stats(StatsFlags),
+    /// Work with containers
+    #[command(subcommand)]
+    Container(ContainerCommand),
     /// Work with images
     #[command(subcommand)]
     Image(ImageCommand),
@@ -159,14 +127,6 @@ pub(crate) enum Command {
     Login(LoginFlags),
     /// Forget the credentials for a registry
     Logout(LogoutFlags),
-    /// Make an image of a container
-    Commit(CommitFlags),
-    /// Copy files from or to a container, running or not
-    Cp(CopyFlags),
-    /// Write a container's root file system to an archive
-    Export(ExportFlags),
-    /// Show what a container changed in its root file system
-    Diff(DiffFlags),
     /// Show what images, containers and logs take of the disk
     Df(DiskFlags),
     /// Show the node and its agent
@@ -187,9 +147,10 @@ pub(crate) enum Command {
 impl Command {
     /// Exit code for errors that are not the container's.
     pub(crate) fn error_code(&self) -> u8 {
-        match self {
-            Self::Run(_) | Self::Exec(_) | Self::Attach(_) => RUN_ERROR,
-            Self::Start(flags) if flags.attach || flags.interactive => RUN_ERROR,
+        let (Self::Verb(verb) | Self::Container(ContainerCommand::Verb(verb))) = self else { return ERROR };
+        match verb {
+            ContainerVerb::Run(_) | ContainerVerb::Exec(_) | ContainerVerb::Attach(_) => RUN_ERROR,
+            ContainerVerb::Start(flags) if flags.attach || flags.interactive => RUN_ERROR,
             _ => ERROR,
         }
     }
@@ -252,7 +213,7 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// The first argument that is neither a flag nor a flag's value.
+/// The first argument that is neither a flag nor a flag's value; of those for containers, the second.
 fn verb(args: impl Iterator<Item = String>) -> Option<String> {
     let mut value_follows = false;
     for arg in args {
@@ -263,7 +224,7 @@ fn verb(args: impl Iterator<Item = String>) -> Option<String> {
             "-H" | "--host" | "--context" | "--color" | "--tls-ca" | "--tls-cert" | "--tls-key"
         ) {
             value_follows = true;
-        } else if !arg.starts_with('-') {
+        } else if !arg.starts_with('-') && arg != "container" {
             return Some(arg);
         }
     }
@@ -300,6 +261,7 @@ mod tests {
         let verb_of = |line: &str| verb(line.split(' ').map(str::to_owned));
         assert_eq!(verb_of("-H tcp://x:1 run img").as_deref(), Some("run"));
         assert_eq!(verb_of("--host=unix:///x exec c ls").as_deref(), Some("exec"));
+        assert_eq!(verb_of("-H tcp://x:1 container exec c ls").as_deref(), Some("exec"));
         assert_eq!(verb_of("--help"), None);
     }
 
@@ -309,7 +271,7 @@ mod tests {
 
     fn run(line: &str) -> RunFlags {
         match parse(line).unwrap().command {
-            Command::Run(flags) => *flags,
+            Command::Verb(ContainerVerb::Run(flags)) => *flags,
             other => panic!("{other:?}"),
         }
     }
@@ -340,8 +302,13 @@ mod tests {
 
     #[test]
     fn exec_takes_flags_only_before_the_container() {
-        let Command::Exec(flags) = parse("exec -it -e A=b web ls -l -e").unwrap().command else { panic!() };
-        assert_eq!(flags.command, ["web", "ls", "-l", "-e"]);
+        for line in ["exec -it -e A=b web ls -l -e", "container exec -it -e A=b web ls -l -e"] {
+            let command = parse(line).unwrap().command;
+            assert_eq!(command.error_code(), RUN_ERROR);
+            let (Command::Verb(verb) | Command::Container(ContainerCommand::Verb(verb))) = command else { panic!() };
+            let ContainerVerb::Exec(flags) = verb else { panic!() };
+            assert_eq!(flags.command, ["web", "ls", "-l", "-e"]);
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::output::docker::{familiar, network_name, repository_and_tag};
-use crate::output::moment;
+use crate::output::{moment, parse_moment};
 
 /// A condition's key and value.
 fn parts(condition: &str) -> Result<(&str, &str)> {
@@ -139,6 +139,49 @@ async fn created_of(client: &Client, name: &str) -> Result<Option<Timestamp>> {
 fn state(name: &str) -> Option<ContainerState> {
     ContainerState::from_str_name(&format!("CONTAINER_STATE_{}", name.to_ascii_uppercase()))
         .filter(|state| *state != ContainerState::Unspecified)
+}
+
+/// Conditions on containers that are to go: they do not run, have all of some labels and none of others, and are old.
+#[derive(Debug)]
+pub(crate) struct PruneConditions {
+    /// What the agent looks at.
+    pub(crate) agent: ContainerFilter,
+    without: Vec<(String, String)>,
+    until: Option<Timestamp>,
+}
+
+impl PruneConditions {
+    /// What the flags say.
+    pub(crate) fn parse(conditions: &[String]) -> Result<Self> {
+        let states = [ContainerState::Created, ContainerState::Exited].map(i32::from).to_vec();
+        let agent = ContainerFilter { states, ..ContainerFilter::default() };
+        let mut all = Self { agent, without: Vec::new(), until: None };
+        for condition in conditions {
+            let (key, value) = parts(condition)?;
+            let label = || {
+                let (label, value) = value.split_once('=').unwrap_or((value, ""));
+                (label.to_owned(), value.to_owned())
+            };
+            match key {
+                "label" => all.agent.labels.extend([label()]),
+                "label!" => all.without.push(label()),
+                "until" if all.until.is_some() => return Err(wrong(condition, "was given before")),
+                "until" => all.until = moment(Some(&parse_moment("--filter until", value, Timestamp::now())?)),
+                _ => return Err(wrong(condition, "not known; label, label! and until are")),
+            }
+        }
+        Ok(all)
+    }
+
+    /// Whether those hold that the agent does not look at.
+    pub(crate) fn fit(&self, container: &Container) -> bool {
+        let labels = container.config.as_ref().map(|config| &config.labels);
+        let has = |(label, value): &(String, String)| {
+            let found = labels.and_then(|labels| labels.get(label));
+            found.is_some_and(|found| value.is_empty() || found == value)
+        };
+        !self.without.iter().any(has) && between(created(container), None, self.until)
+    }
 }
 
 /// Conditions on images. Several patterns are any of them; several labels all of them.
@@ -304,6 +347,25 @@ mod tests {
         assert!(fits(&["volume=/www"]) && fits(&["volume=/srv"]) && !fits(&["volume=/"]));
         assert!(fits(&["network=none"]) && !fits(&["network=host"]));
         assert!(fits(&["id=ab", "id=x"]) && !fits(&["id=x", "id=y"]));
+    }
+
+    #[test]
+    fn what_is_to_go() {
+        let labels = [("a".to_owned(), "1".to_owned())].into();
+        let container = Container {
+            config: Some(ContainerConfig { labels, ..ContainerConfig::default() }),
+            created_at: Some(prost_types::Timestamp { seconds: 1_000_000_000, nanos: 0 }),
+            ..Container::default()
+        };
+        let fit = |given: &[&str]| PruneConditions::parse(&texts(given)).unwrap().fit(&container);
+        assert!(fit(&[]) && fit(&["until=1000000001"]) && !fit(&["until=1000000000"]) && fit(&["until=10m"]));
+        assert!(!fit(&["label!=a"]) && !fit(&["label!=b", "label!=a=1"]) && fit(&["label!=a=2", "label!=b"]));
+        let conditions = PruneConditions::parse(&texts(&["label=b=c", "label=d"])).unwrap();
+        assert_eq!((conditions.agent.labels["b"].as_str(), conditions.agent.labels["d"].as_str()), ("c", ""));
+        for wrong in ["name=x", "until=soon", "until=", "label"] {
+            assert!(PruneConditions::parse(&texts(&[wrong])).is_err(), "{wrong}");
+        }
+        assert!(PruneConditions::parse(&texts(&["until=1h", "until=2h"])).is_err());
     }
 
     #[test]

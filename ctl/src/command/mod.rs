@@ -19,6 +19,7 @@ mod list;
 mod login;
 mod logs;
 mod node;
+mod prune;
 mod pull;
 mod push;
 mod run;
@@ -31,7 +32,7 @@ mod why;
 
 use futures_util::{StreamExt as _, stream};
 
-use crate::cli::{Cli, Command, ImageCommand};
+use crate::cli::{Cli, Command, ContainerCommand, ContainerVerb, ImageCommand};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::output;
@@ -43,28 +44,13 @@ const AT_ONCE: usize = 32;
 pub(crate) async fn run(cli: Cli) -> Result<u8> {
     let connect = Client::connect(&cli.connection);
     match cli.command {
-        Command::Run(flags) => Box::pin(run::run(connect, *flags)).await,
-        Command::Create(flags) => Box::pin(run::create(connect, *flags)).await,
-        Command::Start(flags) => lifecycle::start(connect.await?, flags).await,
-        Command::Stop(flags) => lifecycle::stop(connect.await?, flags).await,
-        Command::Restart(flags) => lifecycle::restart(connect.await?, flags).await,
-        Command::Kill(flags) => lifecycle::kill(connect.await?, flags).await,
-        Command::Pause(targets) => lifecycle::pause(connect.await?, targets).await,
-        Command::Unpause(targets) => lifecycle::unpause(connect.await?, targets).await,
-        Command::Update(flags) => lifecycle::update(connect, flags).await,
-        Command::Rm(flags) => lifecycle::remove(connect.await?, flags).await,
-        Command::Ps(flags) => list::list(connect, flags).await,
-        Command::Inspect(flags) => inspect::inspect(connect, flags).await,
-        Command::Logs(flags) => logs::logs(connect, flags).await,
-        Command::Wait(flags) => lifecycle::wait(connect.await?, flags).await,
-        Command::Exec(flags) => Box::pin(exec::exec(connect, flags)).await,
-        Command::Attach(flags) => Box::pin(attach::attach(connect, flags)).await,
-        Command::Rename(flags) => lifecycle::rename(connect.await?, flags).await,
-        Command::Top(flags) => top::top(connect.await?, flags).await,
+        Command::Verb(verb) | Command::Container(ContainerCommand::Verb(verb)) => {
+            Box::pin(containers(connect, verb)).await
+        }
         Command::Events(flags) => events::events(connect, flags).await,
         Command::Why(flags) => why::why(connect.await?, flags).await,
         Command::Trace(flags) => trace::trace(connect.await?, flags).await,
-        Command::Stats(flags) => stats::stats(connect, flags).await,
+        Command::Container(ContainerCommand::Prune(flags)) => Box::pin(prune::prune(connect, flags)).await,
         Command::Image(command) => Box::pin(images(connect, command)).await,
         Command::Images(flags) => image::list(connect.await?, flags).await,
         Command::Rmi(flags) => image::remove(connect.await?, flags).await,
@@ -76,10 +62,6 @@ pub(crate) async fn run(cli: Cli) -> Result<u8> {
         Command::Load(flags) => Box::pin(import::load(connect, flags)).await,
         Command::Login(flags) => Box::pin(login::login(connect, flags)).await,
         Command::Logout(flags) => login::logout(flags),
-        Command::Commit(flags) => Box::pin(commit::commit(connect, flags)).await,
-        Command::Cp(flags) => Box::pin(copy::copy(connect, flags)).await,
-        Command::Export(flags) => Box::pin(copy::export(connect, flags)).await,
-        Command::Diff(flags) => commit::diff(connect.await?, flags).await,
         Command::Df(flags) => disk::usage(connect, flags).await,
         Command::Info(flags) => node::info(connect, flags).await,
         Command::Context(command) => context::run(&cli.connection, command),
@@ -87,6 +69,34 @@ pub(crate) async fn run(cli: Cli) -> Result<u8> {
         Command::Explain(flags) => explain::explain(&flags),
         Command::Completion(flags) => explain::completion(flags.shell),
         Command::Man(flags) => explain::man(&flags),
+    }
+}
+
+async fn containers(connect: impl Future<Output = Result<Client>>, verb: ContainerVerb) -> Result<u8> {
+    match verb {
+        ContainerVerb::Run(flags) => Box::pin(run::run(connect, *flags)).await,
+        ContainerVerb::Create(flags) => Box::pin(run::create(connect, *flags)).await,
+        ContainerVerb::Start(flags) => lifecycle::start(connect.await?, flags).await,
+        ContainerVerb::Stop(flags) => lifecycle::stop(connect.await?, flags).await,
+        ContainerVerb::Restart(flags) => lifecycle::restart(connect.await?, flags).await,
+        ContainerVerb::Kill(flags) => lifecycle::kill(connect.await?, flags).await,
+        ContainerVerb::Pause(targets) => lifecycle::pause(connect.await?, targets).await,
+        ContainerVerb::Unpause(targets) => lifecycle::unpause(connect.await?, targets).await,
+        ContainerVerb::Update(flags) => lifecycle::update(connect, *flags).await,
+        ContainerVerb::Rm(flags) => lifecycle::remove(connect.await?, flags).await,
+        ContainerVerb::Ps(flags) => list::list(connect, flags).await,
+        ContainerVerb::Inspect(flags) => inspect::inspect(connect, flags).await,
+        ContainerVerb::Logs(flags) => logs::logs(connect, flags).await,
+        ContainerVerb::Wait(flags) => lifecycle::wait(connect.await?, flags).await,
+        ContainerVerb::Exec(flags) => Box::pin(exec::exec(connect, flags)).await,
+        ContainerVerb::Attach(flags) => Box::pin(attach::attach(connect, flags)).await,
+        ContainerVerb::Rename(flags) => lifecycle::rename(connect.await?, flags).await,
+        ContainerVerb::Top(flags) => top::top(connect.await?, flags).await,
+        ContainerVerb::Stats(flags) => stats::stats(connect, flags).await,
+        ContainerVerb::Commit(flags) => Box::pin(commit::commit(connect, flags)).await,
+        ContainerVerb::Cp(flags) => Box::pin(copy::copy(connect, flags)).await,
+        ContainerVerb::Export(flags) => Box::pin(copy::export(connect, flags)).await,
+        ContainerVerb::Diff(flags) => commit::diff(connect.await?, flags).await,
     }
 }
 

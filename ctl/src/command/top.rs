@@ -9,12 +9,13 @@ use serde::Serialize;
 use crate::cli::TopFlags;
 use crate::client::Client;
 use crate::error::Result;
-use crate::output::{self, Table, ago, bytes, moment};
+use crate::output::{self, Table, ago, bytes, duration_text, moment};
 
 const HEADINGS: [&str; 9] = ["PID", "INSIDE", "PPID", "UID", "STATE", "TIME", "RSS", "STARTED", "COMMAND"];
 
-/// A process as programs see it.
+/// A process, with the field names of protobuf's JSON mapping.
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 struct ProcessView {
     pid: i32,
     container_pid: i32,
@@ -22,9 +23,10 @@ struct ProcessView {
     uid: u32,
     state: String,
     threads: u32,
-    cpu_nanos: u64,
+    cpu_time: String,
     resident_bytes: u64,
-    started_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    started_at: Option<Timestamp>,
     name: String,
     args: Vec<String>,
 }
@@ -78,8 +80,8 @@ fn command(process: &Process) -> String {
 impl From<Process> for ProcessView {
     fn from(process: Process) -> Self {
         Self {
-            cpu_nanos: u64::try_from(cpu_time(&process).as_nanos()).unwrap_or(u64::MAX),
-            started_at: moment(process.started_at.as_ref()).map(|time| time.to_string()),
+            cpu_time: duration_text(process.cpu_time.unwrap_or_default()),
+            started_at: moment(process.started_at.as_ref()),
             pid: process.pid,
             container_pid: process.container_pid,
             parent_pid: process.parent_pid,

@@ -17,7 +17,8 @@ use crate::terminal::{ask, stdin_is_terminal};
 /// Removes images that nothing needs; prints what went, what stayed and why.
 pub(crate) async fn prune(connect: impl Future<Output = Result<Client>>, flags: PruneFlags) -> Result<u8> {
     let PruneFlags { all, dry_run, force, output } = flags;
-    if !dry_run && !force && !confirmed(all).await? {
+    let which = if all { "all images that no container uses" } else { "all images without a name" };
+    if !dry_run && !force && !confirmed(which).await? {
         return Ok(0);
     }
     let request = PruneImagesRequest { all, dry_run };
@@ -29,11 +30,11 @@ pub(crate) async fn prune(connect: impl Future<Output = Result<Client>>, flags: 
     Ok(0)
 }
 
-async fn confirmed(all: bool) -> Result<bool> {
+/// Whether the caller wants these to be removed.
+pub(super) async fn confirmed(which: &str) -> Result<bool> {
     if !stdin_is_terminal() {
         return Err(Error::new("standard input is not a terminal: give --force, or --dry-run to look first"));
     }
-    let which = if all { "all images that no container uses" } else { "all images without a name" };
     let answer = ask(&format!("This will remove {which}. Go on? [y/N] ")).await?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }

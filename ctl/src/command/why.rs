@@ -4,11 +4,25 @@ use std::io::Write as _;
 
 use hull_proto::v1::{Container, ContainerState, GetContainerRequest, StreamEventsRequest, StreamLogsRequest};
 use jiff::Timestamp;
+use serde::Serialize;
 
 use crate::cli::WhyFlags;
 use crate::client::Client;
 use crate::error::{Result, one_line};
-use crate::output::{self, EventView, ago, bytes, fixed_width, status_text};
+use crate::output::{self, ContainerView, EventView, ago, bytes, fixed_width, status_text};
+
+/// The same as programs see it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WhyView {
+    /// Absent once it is removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    container: Option<ContainerView>,
+    events: Vec<EventView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advice: Option<&'static str>,
+    last_lines: Vec<String>,
+}
 
 /// Tells it.
 pub(crate) async fn why(client: Client, flags: WhyFlags) -> Result<u8> {
@@ -21,9 +35,25 @@ pub(crate) async fn why(client: Client, flags: WhyFlags) -> Result<u8> {
     };
     let reference = container.as_ref().map_or(flags.container.clone(), |container| container.id.clone());
     let events = events(&client, reference).await?;
+    let last_lines = match container.as_ref().filter(|_| flags.lines > 0) {
+        Some(container) => log(&client, &container.id, flags.lines).await?,
+        None => Vec::new(),
+    };
+    match flags.output.output {
+        Some(format) => {
+            let advice = container.as_ref().and_then(advice);
+            let container = container.map(ContainerView::from);
+            output::data(format, &WhyView { container, events, advice, last_lines })?;
+        }
+        None => print(&flags, container.as_ref(), &events, &last_lines)?,
+    }
+    Ok(0)
+}
+
+fn print(flags: &WhyFlags, container: Option<&Container>, events: &[EventView], last_lines: &[String]) -> Result<()> {
     let now = Timestamp::now();
     let mut out = output::stdout();
-    match &container {
+    match container {
         Some(container) => {
             let name = &container.config.clone().unwrap_or_default().name;
             writeln!(out, "{} ({}): {}", one_line(name), output::short_id(&container.id), status_text(container, now))?;
@@ -35,18 +65,21 @@ pub(crate) async fn why(client: Client, flags: WhyFlags) -> Result<u8> {
         None => writeln!(out, "{}: removed", one_line(&flags.container))?,
     }
     writeln!(out, "\nWhat happened:")?;
-    for event in &events {
+    for event in events {
         let at = event.at.map(fixed_width).unwrap_or_default();
         writeln!(out, "  {at}  {:>12} ago  {}", ago(event.at, now), event.words())?;
     }
-    if let Some(advice) = container.as_ref().and_then(advice) {
+    if let Some(advice) = container.and_then(advice) {
         writeln!(out, "\n{advice}")?;
     }
-    if let Some(container) = container.filter(|_| flags.lines > 0) {
-        log(&client, &container.id, flags.lines, &mut out).await?;
+    if container.is_some() && flags.lines > 0 {
+        let heading = if last_lines.is_empty() { "Its log is empty." } else { "Last lines of its log:" };
+        writeln!(out, "\n{heading}")?;
+        for line in last_lines {
+            writeln!(out, "  {}", one_line(line))?;
+        }
     }
-    out.flush()?;
-    Ok(0)
+    Ok(out.flush()?)
 }
 
 async fn events(client: &Client, container: String) -> Result<Vec<EventView>> {
@@ -86,21 +119,13 @@ fn advice(container: &Container) -> Option<&'static str> {
     })
 }
 
-async fn log(client: &Client, container: &str, lines: u32, out: &mut impl std::io::Write) -> Result<()> {
+async fn log(client: &Client, container: &str, lines: u32) -> Result<Vec<String>> {
     let request =
         StreamLogsRequest { container: container.to_owned(), tail: Some(lines), ..StreamLogsRequest::default() };
     let mut batches = client.containers().stream_logs(request).await?.into_inner();
-    let mut any = false;
+    let mut last = Vec::new();
     while let Some(batch) = batches.message().await? {
-        for entry in batch.entries {
-            if !std::mem::replace(&mut any, true) {
-                writeln!(out, "\nLast lines of its log:")?;
-            }
-            writeln!(out, "  {}", one_line(&String::from_utf8_lossy(&entry.line)))?;
-        }
+        last.extend(batch.entries.into_iter().map(|entry| String::from_utf8_lossy(&entry.line).into_owned()));
     }
-    if !any {
-        writeln!(out, "\nIts log is empty.")?;
-    }
-    Ok(())
+    Ok(last)
 }

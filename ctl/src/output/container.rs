@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::human::ago;
+use super::run::{ExitView, StepView};
 use super::time::moment;
 
 mod config;
@@ -40,26 +41,6 @@ pub(crate) struct ContainerView {
     runtime_spec: Option<serde_json::Value>,
 }
 
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ExitView {
-    code: i32,
-    signal: i32,
-    oom_killed: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    finished_at: Option<Timestamp>,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    error: String,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct StepView {
-    step: String,
-    /// As protobuf's JSON mapping has it: seconds with "s".
-    duration: String,
-}
-
 impl From<Container> for ContainerView {
     fn from(container: Container) -> Self {
         Self {
@@ -90,27 +71,6 @@ impl ContainerView {
         }
         self
     }
-}
-
-impl From<v1::ExitStatus> for ExitView {
-    fn from(exit: v1::ExitStatus) -> Self {
-        let finished_at = moment(exit.finished_at.as_ref());
-        Self { code: exit.code, signal: exit.signal, oom_killed: exit.oom_killed, finished_at, error: exit.error }
-    }
-}
-
-impl From<v1::StepTiming> for StepView {
-    fn from(timing: v1::StepTiming) -> Self {
-        Self { step: timing.step, duration: duration_text(timing.duration.unwrap_or_default()) }
-    }
-}
-
-/// A duration as protobuf's JSON mapping has it: "1.5s".
-fn duration_text(duration: prost_types::Duration) -> String {
-    let sign = if duration.seconds < 0 || duration.nanos < 0 { "-" } else { "" };
-    let (seconds, nanos) = (duration.seconds.unsigned_abs(), duration.nanos.unsigned_abs());
-    let text = format!("{sign}{seconds}.{nanos:09}");
-    format!("{}s", text.trim_end_matches('0').trim_end_matches('.'))
 }
 
 /// "Up 3 minutes", "Exited (0) 2 hours ago".
@@ -211,13 +171,5 @@ mod tests {
         assert_eq!(json["exit"]["finishedAt"], "1970-01-01T00:33:20Z");
         assert_eq!(json["runtimeSpec"]["a"], 1);
         assert!(json.get("createdAt").is_none());
-    }
-
-    #[test]
-    fn durations_of_json() {
-        let text = |seconds, nanos| duration_text(prost_types::Duration { seconds, nanos });
-        assert_eq!(text(1, 500_000_000), "1.5s");
-        assert_eq!(text(10, 0), "10s");
-        assert_eq!(text(0, -1), "-0.000000001s");
     }
 }

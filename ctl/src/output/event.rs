@@ -1,10 +1,11 @@
 //! Events, as Docker names them.
 
 use hull_proto::v1::event::Subject;
-use hull_proto::v1::{Event, EventType, ExitStatus};
+use hull_proto::v1::{Event, EventType};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::run::ExitView;
 use super::{fixed_width, moment};
 use crate::error::one_line;
 
@@ -35,6 +36,7 @@ pub(crate) fn event_types(subject: Option<&str>, action: Option<&str>) -> Vec<Ev
 
 /// An event as programs see it.
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct EventView {
     sequence: u64,
     time: Option<String>,
@@ -61,14 +63,6 @@ pub(crate) struct EventView {
     version: String,
     #[serde(skip)]
     pub(crate) at: Option<Timestamp>,
-}
-
-#[derive(Debug, Serialize)]
-struct ExitView {
-    code: i32,
-    signal: i32,
-    oom_killed: bool,
-    error: String,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
@@ -104,9 +98,7 @@ impl From<Event> for EventView {
             Some(Subject::Container(told)) => {
                 (view.id, view.name, view.image, view.pid) = (told.id, told.name, told.image, told.pid);
                 (view.old_name, view.cgroup) = (told.old_name, told.cgroup);
-                let exit =
-                    |ExitStatus { code, signal, oom_killed, error, .. }| ExitView { code, signal, oom_killed, error };
-                view.exit = told.exit.map(exit);
+                view.exit = told.exit.map(ExitView::from);
             }
             Some(Subject::Image(told)) => (view.id, view.names) = (told.digest, told.names),
             Some(Subject::Agent(told)) => view.version = told.version,
@@ -194,7 +186,7 @@ fn signal_name(number: i32) -> String {
 
 #[cfg(test)]
 mod tests {
-    use hull_proto::v1::ContainerEvent;
+    use hull_proto::v1::{ContainerEvent, ExitStatus};
 
     use super::*;
 
@@ -223,7 +215,7 @@ mod tests {
             (&json["sequence"], &json["type"], &json["exit"]["code"]),
             (&7.into(), &"container".into(), &3.into())
         );
-        assert!(json.get("pid").is_none());
+        assert!(json.get("pid").is_none() && json["exit"]["oomKilled"] == false);
     }
 
     #[test]

@@ -71,6 +71,7 @@ fn run(words: &[&str]) -> Outcome {
         },
         ["background"] => background()?,
         ["hunt"] => hunt::hunt(),
+        ["hunt", "trace"] => hunt::trace(),
         ["own-exe"] => own_exe(),
         ["clock"] => println!("{} {}", sys::clock(libc::CLOCK_MONOTONIC), sys::clock(libc::CLOCK_BOOTTIME)),
         _ => return Err(format!("unknown command: {words:?}").into()),

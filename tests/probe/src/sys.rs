@@ -188,15 +188,14 @@ pub fn read_memory(pid: u32) -> Result<(), i32> {
     }
 }
 
-/// Looks at a process while it is traced by this one, and lets it go.
+/// Looks at a process that this one traces and holds still, and lets it go.
 pub fn while_traced<T>(pid: u32, look: impl FnOnce() -> T) -> Result<T, i32> {
     let id = libc::c_long::from(pid);
     call(libc::SYS_ptrace, [libc::c_long::from(libc::PTRACE_SEIZE), id, 0, 0, 0, 0])?;
-    let seen = look();
-    // Only a process that stands still can be let go.
     let _gone = call(libc::SYS_ptrace, [libc::c_long::from(libc::PTRACE_INTERRUPT), id, 0, 0, 0, 0]);
     // SAFETY: the status may be null.
     unsafe { libc::waitpid(pid.cast_signed(), std::ptr::null_mut(), libc::__WALL) };
+    let seen = look();
     let _gone = call(libc::SYS_ptrace, [libc::c_long::from(libc::PTRACE_DETACH), id, 0, 0, 0, 0]);
     Ok(seen)
 }

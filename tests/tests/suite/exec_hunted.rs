@@ -1,11 +1,12 @@
 //! Execs in a container whose root hunts them while they are born: it reaches nothing of the host's.
 //!
-//! Not so with CAP_SYS_PTRACE in the host's user namespace, which the kernel lets into every process that it sees.
+//! With CAP_SYS_PTRACE in the host's user namespace the kernel lets it into every process that it sees; then it finds nothing there that
+//! it does not have itself.
 //!
 //! `HULL_TEST_HUNTED_EXECS` sets how many execs each container makes; 150 unless given.
 
-use hull_proto::v1::{ContainerConfig, ExecStart, Namespace, NamespaceMode, Namespaces, UserNamespaceMode};
-use hull_tests::harness::{ExecSession, Report, Session, wait};
+use hull_proto::v1::{ContainerConfig, ExecStart, Namespace, NamespaceMode, Namespaces, Security, UserNamespaceMode};
+use hull_tests::harness::{ExecSession, Report, Session, error_info, wait};
 
 /// Execs that run side by side.
 const AT_ONCE: usize = 4;
@@ -21,7 +22,19 @@ fn start(container: &str, words: &[&str]) -> ExecStart {
 
 /// Hunts from within `hunter` while programs are executed in `target`.
 async fn hunt(hull: &Session, hunter: &str, target: &str) {
-    let begin = ExecStart { stdin: true, ..start(hunter, &["/probe", "hunt"]) };
+    let seen = while_executing(hull, start(hunter, &["/probe", "hunt"]), target).await;
+    assert!(!seen.contains("reached"), "{seen}");
+    // Otherwise nothing was hunted, and the line above says nothing.
+    assert!(number(&seen, "met ") > 0 && number(&seen, "tries ") > 0, "{seen}");
+}
+
+fn number(text: &str, name: &str) -> u64 {
+    text.lines().find_map(|line| line.strip_prefix(name)?.parse().ok()).expect("a number")
+}
+
+/// What a hunter says that is at work while programs are executed in `target`.
+async fn while_executing(hull: &Session, hunter: ExecStart, target: &str) -> String {
+    let begin = ExecStart { stdin: true, ..hunter };
     let mut session = ExecSession::start(&hull.clients, begin).await.expect("Exec");
     wait::within("the hunter", session.until("hunting")).await.expect("output");
     for _ in 0..execs().div_ceil(AT_ONCE) {
@@ -31,13 +44,7 @@ async fn hunt(hull: &Session, hunter: &str, target: &str) {
         }
     }
     assert!(session.sender().close().await);
-    let seen = wait::within("the hunter's end", session.finish()).await.expect("Exec");
-    let (text, number) = (seen.text(), |name: &str| -> u64 {
-        seen.text().lines().find_map(|line| line.strip_prefix(name)?.parse().ok()).expect("a number")
-    });
-    assert!(!text.contains("reached"), "{text}");
-    // Otherwise nothing was hunted, and the line above says nothing.
-    assert!(number("met ") > 0 && number("tries ") > 0, "{text}");
+    wait::within("the hunter's end", session.finish()).await.expect("Exec").text()
 }
 
 /// What a process that is executed there holds.
@@ -74,4 +81,35 @@ async fn nor_does_who_shares_the_pid_namespace() {
     hunt(&hull, &other, &id).await;
     hunt(&hull, &id, &other).await;
     holds_its_streams_only(&hull, &other).await;
+}
+
+#[tokio::test]
+async fn no_init_is_born_where_it_could_be_traced() {
+    let hull = Session::own().await;
+    let security = Some(Security { cap_add: vec!["SYS_PTRACE".into()], ..Security::default() });
+    let quiet = hull.run(hull.probe(&["sleep"])).await;
+    let join = |id: &str| {
+        let pid = Some(Namespace { mode: NamespaceMode::Container.into(), container: id.to_owned() });
+        let namespaces = Some(Namespaces { pid, ..Namespaces::default() });
+        ContainerConfig { namespaces, ..hull.probe(&["sleep"]) }
+    };
+    // What looks into a container in order to find its faults.
+    let tracer = hull.run(ContainerConfig { security, ..join(&quiet) }).await;
+    for target in [&quiet, &tracer] {
+        let refusal = hull.try_run(join(target)).await.expect_err("it could be traced");
+        assert_eq!(error_info(&refusal).reason, "INVALID_STATE");
+        assert!(refusal.message().contains("CAP_SYS_PTRACE"), "{refusal:?}");
+    }
+    hull.remove(&tracer).await;
+    hull.run(join(&quiet)).await;
+}
+
+#[tokio::test]
+async fn who_may_trace_everything_finds_nothing_of_the_host_s_in_an_exec_that_is_born() {
+    let hull = Session::own().await;
+    let security = Some(Security { cap_add: vec!["SYS_PTRACE".into()], ..Security::default() });
+    let id = hull.run(ContainerConfig { security, ..hull.probe(&["sleep"]) }).await;
+    let seen = while_executing(&hull, start(&id, &["/probe", "hunt", "trace"]), &id).await;
+    assert!(!seen.contains("carried"), "{seen}");
+    assert!(number(&seen, "met ") > 0, "{seen}");
 }

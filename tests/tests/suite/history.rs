@@ -43,7 +43,10 @@ async fn processes_are_listed_as_node_and_container_see_them() {
     assert!(shown.lines().next().expect("a heading").starts_with("PID") && shown.contains("sleep 1001"), "{shown}");
     let json: serde_json::Value =
         serde_json::from_str(&Ctl::run(&hull.agent, &["top", "-o", "json", &id]).ok()).expect("JSON");
-    assert_eq!(json.as_array().map(Vec::len), Some(3));
+    let processes = json.as_array().expect("a list");
+    assert_eq!(processes.len(), 3, "{json}");
+    let inside = processes.iter().filter(|process| process["containerPid"] == 1).count();
+    assert!(inside == 1 && processes.iter().all(|process| process["cpuTime"].is_string()), "{json}");
     hull.kill(&id, "KILL").await;
     hull.wait(&id).await;
     assert_error(top(&hull, &id).await, Code::FailedPrecondition, "INVALID_STATE", "list the processes");
@@ -103,6 +106,11 @@ async fn why_tells_what_happened_in_words() {
     hull.wait(&spoke).await;
     let told = Ctl::run(&hull.agent, &["why", &spoke]).ok();
     assert!(told.contains("ended with exit code 3") && told.contains("  out of cheese"), "{told}");
+    let json = Ctl::run(&hull.agent, &["why", "-o", "json", &spoke]).ok();
+    let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    let exit = &json["events"].as_array().expect("events").last().expect("an event")["exit"];
+    assert_eq!((&exit["code"], &exit["oomKilled"], exit), (&3.into(), &false.into(), &json["container"]["exit"]));
+    assert_eq!(json["lastLines"], serde_json::json!(["out of cheese"]));
     hull.remove(&spoke).await;
     let told = Ctl::run(&hull.agent, &["why", &spoke]).ok();
     assert!(told.contains(": removed") && told.contains("ended with exit code 3"), "{told}");
@@ -116,9 +124,16 @@ async fn a_start_can_be_traced_also_by_the_next_agent() {
     let trace = |hull: &Session| Ctl::run(&hull.agent, &["trace", "-o", "json", &id]).ok();
     let before = trace(&hull);
     let json: serde_json::Value = serde_json::from_str(&before).expect("JSON");
-    let steps = json["steps"].as_array().expect("steps");
+    let steps = json["startSteps"].as_array().expect("steps");
     assert!(steps.len() > 10 && steps.iter().any(|step| step["step"] == "mounting"), "{before}");
-    assert!(json["total_nanos"].as_u64() > Some(100_000));
+    assert!(
+        json["totalDuration"].as_str().is_some_and(|total| total.starts_with("0.") && total.ends_with('s')),
+        "{before}"
+    );
+    // The same as `inspect` tells.
+    let record: serde_json::Value =
+        serde_json::from_str(&Ctl::run(&hull.agent, &["inspect", "-o", "json", &id]).ok()).expect("JSON");
+    assert_eq!(record[0]["startSteps"], json["startSteps"]);
     let shown = Ctl::run(&hull.agent, &["trace", &id]).ok();
     assert!(shown.contains(" us  #"), "{shown}");
     hull.agent.crash_and_restart();

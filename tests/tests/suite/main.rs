@@ -32,6 +32,7 @@ mod log_files;
 mod metrics;
 mod metrics_containers;
 mod node;
+mod prune;
 mod pull;
 mod pull_cli;
 mod pull_faults;

@@ -2,6 +2,7 @@
 //! The one place where these come together.
 
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,6 +17,7 @@ use super::context::Context;
 use super::index::Index;
 use super::plan::{self, DEFAULT_TERMINAL_SIZE, PlanContext};
 use super::record::{Record, View};
+use super::security::capabilities;
 use super::security::devices::DevicePolicy;
 use super::spec::{self, ImageDefaults, JoinedNamespaces, SpecContext, UserNamespaceRange};
 use super::state::refused;
@@ -79,12 +81,38 @@ pub(crate) fn joined_namespaces(index: &Index, config: &ContainerConfig) -> Resu
         if view.pid == 0 {
             return Err(refused(&view.name, view.state, "share the namespaces of"));
         }
+        if name == "pid" {
+            refuse_tracers(index, view.pid, &view.name)?;
+        }
         *path = Some(format!("/proc/{}/ns/{name}", view.pid));
         if name == "uts" {
             joined.hostname = Some(hostname_of(&view));
         }
     }
     Ok(joined)
+}
+
+/// A process with CAP_SYS_PTRACE in the host's user namespace could take over an init that is born into its pid namespace, while that
+/// still carries what is the host's. Privileged containers have the host already.
+fn refuse_tracers(index: &Index, target: i32, name: &str) -> Result<()> {
+    let namespace = |pid: i32| std::fs::metadata(format!("/proc/{pid}/ns/pid")).map(|found| found.ino()).ok();
+    let there = namespace(target);
+    for handle in index.all() {
+        let view = handle.view();
+        let security = &view.config.security;
+        if view.pid != 0
+            && !security.privileged
+            && !view.config.namespaces.user_auto
+            && capabilities::may_trace(security)?
+            && namespace(view.pid) == there
+        {
+            let what = format!("cannot share the pid namespace of container {name}");
+            let why = format!("container {}, which is in it, has CAP_SYS_PTRACE and could reach the host", view.name);
+            return Err(Error::new(Reason::InvalidState, format!("{what}: {why}"))
+                .hint("drop the capability there, or give that container a user namespace of its own"));
+        }
+    }
+    Ok(())
 }
 
 fn hostname_of(view: &View) -> String {

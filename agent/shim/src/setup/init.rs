@@ -10,7 +10,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{chdir, fchdir, pivot_root, sethostname, setsid, write};
 
 use super::birth::Parent;
-use super::process::{become_mapped_root, become_process, set_standard_streams};
+use super::process::{become_mapped_root, become_process, load_filter, set_standard_streams};
 use super::program::Program;
 use super::root::{Kind, Root, is_null_device};
 use super::sources::Source;
@@ -79,6 +79,8 @@ fn prepare(prepared: &Prepared<'_>, program: &mut Program, parent: Parent<'_>) -
     enter_root(&root, plan.rootfs.read_only)?;
     clock.lap(Step::Pivot);
     become_process(&plan.process, &root, program, &mut clock)?;
+    load_filter(&plan.process, &mut clock)?;
+    sys::fd::close_on_exec().at(Step::Exec, "closing descriptors")?;
     parent.ready(clock.into_times(), master.as_ref().map(AsFd::as_fd))
 }
 
@@ -94,7 +96,7 @@ fn enter_namespaces(plan: &Plan, parent: Parent<'_>, clock: &mut Clock) -> Resul
     sys::process::release_signals();
     let _leads_already = setsid();
     if plan.namespaces.user.is_some() {
-        parent.wait_for_go()?;
+        parent.wait_for_go(Step::UserNamespace)?;
         become_mapped_root()?;
         clock.lap(Step::UserNamespace);
     } else if let Some(adjustment) = plan.process.oom_score_adj {
@@ -135,6 +137,7 @@ fn name_host(plan: &Plan) -> Result<()> {
 fn take_streams(root: &Root, plan: &Plan, streams: &[Option<OwnedFd>; 3]) -> Result<Option<OwnedFd>> {
     if let Some(size) = plan.process.terminal {
         let (master, slave) = terminal::take(root, size)?;
+        terminal::control()?;
         terminal::bind_console(root, &slave)?;
         return Ok(Some(master));
     }

@@ -26,9 +26,8 @@ pub(crate) mod view;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use hull_wire::{IdMap, Namespace, PROTOCOL_VERSION, Plan, Stdin, Step, StepTime, UserNamespace};
-use nix::errno::Errno;
-use nix::sched::{CloneFlags, setns};
+use hull_wire::{IdMap, PROTOCOL_VERSION, Plan, Stdin, Step, StepTime, UserNamespace};
+use nix::sched::CloneFlags;
 use nix::sys::wait::waitpid;
 use nix::time::ClockId;
 
@@ -40,7 +39,7 @@ use self::exec::Entrance;
 use self::init::Prepared;
 use self::program::Program;
 pub(crate) use self::stdio::Streams;
-use crate::failure::{At, Clock, Result, failed, nanos, refused};
+use crate::failure::{At, Clock, Result, nanos, refused};
 use crate::log::{Files, Log};
 use crate::sys;
 use crate::sys::clone::{Child, Memory};
@@ -127,7 +126,7 @@ fn run(plan: &Plan, network: Option<NetworkAhead>, clock: &mut Clock) -> Result<
     let born_into = namespaces::born_into(&plan.namespaces, &joined);
     let Born { child, times: child_times, terminal } = make_init(born_into, &prepared, &groups, &mut program)?;
     let rootfs = prepared.overlay;
-    match joined.leave().and_then(|()| adopt(plan, &child, terminal)) {
+    match joined.leave().and_then(|()| adopt(terminal)) {
         Ok(terminal) => Ok(Running { child, child_times, streams, terminal, groups, mapped_root, rootfs }),
         Err(failure) => {
             let _gone_already = sys::process::send_signal(child.pidfd.as_fd(), nix::libc::SIGKILL);
@@ -172,21 +171,13 @@ fn make_init(namespaces: CloneFlags, prepared: &Prepared<'_>, groups: &Groups, p
         if let Some(adjustment) = plan.process.oom_score_adj {
             kernel::set_oom_score(Some(child.pid), adjustment)?;
         }
-        go(socket)
+        go(socket, Step::UserNamespace)
     };
     give_birth(manner, nurse, |parent| init::run(prepared, program, parent))
 }
 
-/// Readies the shim for a life beside init: its further children are born into the container's pid namespace, and it holds the
-/// other side of the terminal, too.
-fn adopt(plan: &Plan, child: &Child, master: Option<OwnedFd>) -> Result<Option<(OwnedFd, OwnedFd)>> {
-    if plan.namespaces.pid != Namespace::Host {
-        match setns(&child.pidfd, CloneFlags::CLONE_NEWPID) {
-            // Init has ended already.
-            Ok(()) | Err(Errno::ESRCH) => {}
-            Err(errno) => return Err(failed(Step::Namespaces, errno, "the pid namespace, for execs")),
-        }
-    }
+/// Readies the shim for a life beside init: it holds the other side of the terminal, too.
+fn adopt(master: Option<OwnedFd>) -> Result<Option<(OwnedFd, OwnedFd)>> {
     let Some(master) = master else { return Ok(None) };
     sys::fd::set_nonblocking(master.as_fd()).at(Step::Stdio, "O_NONBLOCK")?;
     let slave = sys::terminal::open_peer(master.as_fd()).at(Step::Stdio, "the terminal's other side")?;

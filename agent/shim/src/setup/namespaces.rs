@@ -46,14 +46,14 @@ pub(crate) fn made_by_init(plan: &Namespaces) -> CloneFlags {
     flags
 }
 
-/// The namespaces in which init differs from the shim, for execs: without pid, which the shim's children are born into.
+/// The namespaces in which init differs from the shim, for execs.
 pub(crate) fn entered_by_exec(plan: &Namespaces) -> CloneFlags {
     let mut flags = CloneFlags::CLONE_NEWNS;
     for (flag, _, namespace) in kinds(plan) {
-        flags.set(flag, *namespace != Namespace::Host && flag != CloneFlags::CLONE_NEWPID);
+        flags.set(flag, *namespace != Namespace::Host);
     }
     flags.set(CloneFlags::CLONE_NEWUSER, plan.user.is_some());
-    flags | CloneFlags::CLONE_NEWNS
+    flags
 }
 
 /// Namespaces in which the shim is for the moment, so that init is born into them: those of others, and what was made ahead.
@@ -81,11 +81,8 @@ pub(crate) fn join(plan: &Namespaces, ahead: Option<NetworkAhead>) -> Result<Joi
     for (flag, name, namespace) in kinds(plan) {
         let Namespace::Path(path) = namespace else { continue };
         let there = open(path.as_str(), read, Mode::empty()).at(Step::Namespaces, path)?;
-        if flag != CloneFlags::CLONE_NEWPID {
-            let own = format!("/proc/self/ns/{name}");
-            joined.own.push((open(own.as_str(), read, Mode::empty()).at(Step::Namespaces, own)?, flag));
-        }
-        // A pid namespace is one for the shim's children only, and for all of them.
+        let own = format!("/proc/self/ns/{name}");
+        joined.own.push((open(own.as_str(), read, Mode::empty()).at(Step::Namespaces, own)?, flag));
         setns(&there, flag).at(Step::Namespaces, path)?;
     }
     Ok(joined)

@@ -1,4 +1,4 @@
-//! From a process in the right namespaces to the user's program: the same road for init and execs.
+//! From a process in the right namespaces to the user's one, all but its program: the same road for init and execs.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -19,7 +19,8 @@ use crate::sys::credentials;
 /// Highest number that a capability can have.
 const MAX_CAPABILITY: u32 = 63;
 
-/// Becomes the process of the plan, up to execve.
+/// Becomes the process of the plan: its user, directory, limits, privileges. A filter that can wait for no_new_privs is left to
+/// [`load_filter`], for it has to be the last step where it may be.
 pub(crate) fn become_process(plan: &ProcessPlan, root: &Root, program: &mut Program, clock: &mut Clock) -> Result<()> {
     let identity = look_up(root, &plan.user, program.lacks_home())?;
     if program.lacks_home() {
@@ -36,15 +37,23 @@ pub(crate) fn become_process(plan: &ProcessPlan, root: &Root, program: &mut Prog
     if !plan.no_new_privs {
         // Without no_new_privs a filter needs CAP_SYS_ADMIN, so it comes before that may go.
         filter(plan)?;
+        clock.lap(Step::Seccomp);
     }
     set_credentials(plan, &identity)?;
-    clock.lap(Step::Credentials);
     if plan.no_new_privs {
         prctl::set_no_new_privs().at(Step::Credentials, "no_new_privs")?;
-        filter(plan)?;
     }
-    clock.lap(Step::Seccomp);
-    sys::fd::close_on_exec().at(Step::Exec, "closing descriptors")
+    clock.lap(Step::Credentials);
+    Ok(())
+}
+
+/// Loads the filter of a process with no_new_privs; the others have theirs.
+pub(crate) fn load_filter(plan: &ProcessPlan, clock: &mut Clock) -> Result<()> {
+    if plan.no_new_privs {
+        filter(plan)?;
+        clock.lap(Step::Seccomp);
+    }
+    Ok(())
 }
 
 /// Gives pipes and the process's own terminal to the user, so that it can open /dev/stdout anew. Whatever else the agent handed in

@@ -17,7 +17,7 @@ use crate::sys::mount::{attach, clone_tree};
 
 const STEP: Step = Step::Stdio;
 
-/// A new terminal: its master side, and the other one, which becomes the caller's standard streams and controlling terminal.
+/// A new terminal: its master side, and the other one, which becomes the caller's standard streams.
 pub(crate) fn take(root: &Root, (rows, columns): (u16, u16)) -> Result<(OwnedFd, OwnedFd)> {
     let what = "a terminal from the container's /dev/pts/ptmx";
     let how = OpenHow::new()
@@ -31,9 +31,13 @@ pub(crate) fn take(root: &Root, (rows, columns): (u16, u16)) -> Result<(OwnedFd,
     }
     let slave = sys::terminal::open_peer(master.as_fd()).at(STEP, what)?;
     sys::terminal::set_size(master.as_fd(), rows, columns).at(STEP, "setting the terminal's size")?;
-    sys::terminal::make_controlling(slave.as_fd()).at(STEP, "making the terminal the controlling one")?;
     set_standard_streams([slave.as_fd(); 3])?;
     Ok((master, slave))
+}
+
+/// Makes standard input, a terminal, the controlling one of the caller, who leads its session.
+pub(crate) fn control() -> Result<()> {
+    sys::terminal::make_controlling(std::io::stdin().as_fd()).at(STEP, "making the terminal the controlling one")
 }
 
 /// Binds the terminal to /dev/console, by descriptor (CVE-2025-52565).

@@ -1,4 +1,5 @@
-//! clone3(2), in its two forms: a child with memory of its own, and a child that borrows its parent's until it executes a program.
+//! clone3(2), in its two forms: a child with memory of its own, and a child that borrows its parent's until it executes a program;
+//! and a copy that is no child but a sibling.
 
 use std::arch::asm;
 use std::convert::Infallible;
@@ -7,6 +8,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use nix::unistd::Pid;
+
+use super::check;
 
 /// A child just made.
 #[derive(Debug)]
@@ -71,6 +74,20 @@ where
     let pid = Pid::from_raw(i32::try_from(returned).unwrap_or(-1));
     // SAFETY: clone3 succeeded with CLONE_PIDFD, so it stored a new descriptor there.
     Ok(Child { pid, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })
+}
+
+/// Makes a copy of the calling process that is a child of its parent: the copy's process id, in the caller's pid namespace, or `None`
+/// in the copy itself. By clone(2), for many filters know no clone3(2).
+///
+/// # Errors
+/// Those of clone(2).
+pub(crate) fn copy_as_sibling() -> nix::Result<Option<Pid>> {
+    // With CLONE_PARENT the signal at the end is the caller's own.
+    let flags = libc::c_long::from(libc::CLONE_PARENT);
+    // SAFETY: as fork(2) in a process without threads: the copy goes on with memory of its own, on a copy of this stack.
+    let returned = unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) };
+    let pid = check(returned)?;
+    Ok((pid != 0).then(|| Pid::from_raw(i32::try_from(pid).unwrap_or(-1))))
 }
 
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;

@@ -59,6 +59,23 @@ pub(crate) fn close_on_exec() -> nix::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) }).map(drop)
 }
 
+/// close_range(2): closes every descriptor above the standard ones but these.
+///
+/// # Errors
+/// Those of close_range(2).
+pub(crate) fn close_all_but(kept: &mut [RawFd]) -> nix::Result<()> {
+    kept.sort_unstable();
+    let mut first = 3;
+    for end in kept.iter().copied().chain([RawFd::MAX]).filter(|fd| *fd >= 3) {
+        if first < end {
+            // SAFETY: for a process that is about to copy itself: whoever still owns one of these in the caller uses it no more.
+            check(unsafe { libc::syscall(libc::SYS_close_range, first, end - 1, 0) })?;
+        }
+        first = end.saturating_add(1);
+    }
+    Ok(())
+}
+
 /// Adds O_NONBLOCK to a descriptor's open file.
 pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> nix::Result<()> {
     // SAFETY: only flags are read and written.

@@ -1,8 +1,10 @@
 //! The process itself: signals, limits, keyring, and its end.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
-use super::check;
+use nix::unistd::Pid;
+
+use super::{check, check_fd};
 
 const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
 
@@ -76,6 +78,12 @@ pub(crate) fn send_signal(pidfd: BorrowedFd<'_>, signal: libc::c_int) -> nix::Re
         libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<libc::siginfo_t>(), 0)
     })
     .map(drop)
+}
+
+/// pidfd_open(2) of a child that is not reaped yet.
+pub(crate) fn open(child: Pid) -> nix::Result<OwnedFd> {
+    // SAFETY: takes numbers; its success is a new descriptor, which execve closes.
+    unsafe { check_fd(libc::syscall(libc::SYS_pidfd_open, child.as_raw(), 0)) }
 }
 
 /// Ends the calling process at once, running nothing: for a child before execve, whose memory may be its parent's.

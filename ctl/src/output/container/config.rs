@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use hull_proto::v1::{self, seccomp};
 use serde::Serialize;
 
-use super::{duration_text, sorted};
+use super::sorted;
+use crate::output::run::duration_text;
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -94,6 +95,7 @@ impl From<v1::ContainerConfig> for ConfigView {
 }
 
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 struct LogView {
     #[serde(skip_serializing_if = "Option::is_none")]
     max_size: Option<u64>,

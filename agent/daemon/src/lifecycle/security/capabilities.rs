@@ -183,6 +183,12 @@ pub(crate) fn resolve(security: &Security, available: u64) -> Result<u64> {
     Ok((base & !drop) | add)
 }
 
+/// Whether the set of a container has CAP_SYS_PTRACE.
+pub(crate) fn may_trace(security: &Security) -> Result<bool> {
+    let bits = resolve(security, KNOWN)?;
+    Ok(bit("SYS_PTRACE").is_some_and(|bit| bits >> bit & 1 == 1))
+}
+
 /// The default set.
 pub(crate) fn default_set() -> u64 {
     DEFAULT.iter().filter_map(|name| bit(name)).fold(0, |bits, bit| bits | 1 << bit)
