@@ -104,7 +104,8 @@ async fn attachments_that_come_and_go_leave_nothing_and_disturb_nobody() {
     let come_and_go = |number: u32| {
         let (hull, id) = (&hull, &id);
         async move {
-            let mut attached = AttachSession::start(&hull.clients, id, number.is_multiple_of(2), false).await.expect("Attach");
+            let mut attached =
+                AttachSession::start(&hull.clients, id, number.is_multiple_of(2), false).await.expect("Attach");
             // Some go at once, some after they have seen something.
             if number.is_multiple_of(3) {
                 wait::within("output", attached.until("line")).await.expect("output");

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use hull_proto::v1::{ContainerStats, GetStatsRequest, StatsSelector, StreamStatsRequest, StreamStatsResponse};
-use hull_tests::harness::{Clients, connect, duration};
+use hull_tests::harness::{Clients, connect, duration, wait};
 use tonic::Streaming;
 
 use self::cost::Share;
@@ -109,7 +109,8 @@ async fn subscribers(node: &Node, count: usize) -> Result<f64> {
 /// Readings in which every file is read, as they are asked for one by one.
 async fn everything(node: &Node, clients: &Clients, ids: &[String], report: &mut Report) -> Result<()> {
     for (compared, chosen) in [(true, &ids[..COMPARED.min(ids.len())]), (false, ids)] {
-        // While somebody listens, files stay open.
+        // What is still open for who listened before leaves less room. While somebody listens, files stay open.
+        wait::until("files are closed", || cost::kept_files(node).ok()?.is_empty().then_some(()));
         let mut stream = subscribe(clients, chosen, Duration::from_secs(3600)).await?;
         frame(&mut stream).await?;
         let (files, mut buffer) = (if compared { cost::kept_files(node)? } else { Vec::new() }, vec![0; 64 * 1024]);
