@@ -50,6 +50,8 @@ struct StatsView {
     network: Option<NetworkView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     writable_layer: Option<WritableLayerView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    open_files: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -192,6 +194,7 @@ impl StatsView {
                 inodes: layer.inodes,
                 measured_at: moment(layer.measured_at.as_ref()),
             }),
+            open_files: sample.open_files,
         }
     }
 

@@ -77,7 +77,7 @@ fn parts_of_the_daemon_import_downwards_only() {
     ];
     let allowed: [(&str, &[&str]); 11] = [
         ("service", &["lifecycle", "runtime", "images", "network", "stats", "events", "store", "metrics", "traces"]),
-        ("exposition", &["lifecycle", "runtime", "images", "network", "stats", "events", "store", "metrics"]),
+        ("exposition", &["lifecycle", "runtime", "images", "network", "stats", "events", "store", "metrics", "traces"]),
         ("lifecycle", &["runtime", "images", "network", "stats", "events", "store", "metrics", "traces"]),
         ("runtime", &[]),
         ("images", &["events", "store"]),

@@ -1,5 +1,6 @@
 //! `hullctl`: Docker's verbs, flags and exit codes; output for people and for programs; terminals; pipes.
 
+use std::collections::BTreeSet;
 use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
 
@@ -194,8 +195,32 @@ async fn lists_come_as_table_json_and_yaml_and_are_filtered() {
     assert!(wide.contains("CPU STALL") && wide.lines().count() == 2, "{wide}");
     let data = json(&hullctl(&hull, &["stats", "--no-stream", "-o", "json", &id]).ok());
     assert_eq!(data["stats"][0]["network"]["interfaces"][0]["name"], "lo", "{data}");
+    let tells = std::fs::metadata("/proc/self/fd").expect("descriptors").len() > 0;
+    assert_eq!(data["stats"][0]["openFiles"].as_u64().is_some(), tells, "{data}");
+    stats_by_docker_s_names(&hull, &id).await;
     let node = hullctl(&hull, &["stats", "--no-stream", "--node"]).ok();
     assert!(node.contains("MEM USED / TOTAL") && node.lines().count() == 2, "{node}");
+}
+
+/// Every placeholder of `docker stats --format`, beside what `-o json` tells.
+async fn stats_by_docker_s_names(hull: &Session, id: &str) {
+    let name = hull.get(id).await.name;
+    let data = json(&hullctl(hull, &["stats", "--no-stream", "-o", "json", id]).ok());
+    let stats = &data["stats"][0];
+    let fields = ["Container", "ID", "Name", "PIDs", "CPUPerc", "MemPerc", "MemUsage", "NetIO", "BlockIO"];
+    let template = fields.map(|field| format!("{{{{.{field}}}}}")).join("|");
+    let line = hullctl(hull, &["stats", "--no-stream", "--format", &template, id]).ok();
+    let found: Vec<&str> = line.trim_end().split('|').collect();
+    let pids = stats["pids"]["current"].to_string();
+    assert_eq!(found[..4], [&id[..12], &id[..12], &name, &pids], "{line}");
+    assert!(found[4].ends_with('%') && found[6].ends_with(" / none") && found[5] == "--", "{line}");
+    assert!(found[6].contains("iB / ") && found[7].contains("B / ") && found[8].contains("B / "), "{line}");
+    assert_eq!(stats["memory"].get("limit"), None, "{data}");
+    let object = json(&hullctl(hull, &["stats", "--no-stream", "--format", "{{json .}}", id]).ok());
+    let names: BTreeSet<&str> = object.as_object().expect("an object").keys().map(String::as_str).collect();
+    assert_eq!(names, BTreeSet::from(fields), "{object}");
+    let table = hullctl(hull, &["stats", "--no-stream", "--format", "table {{.Name}}\t{{.PIDs}}", id]).ok();
+    assert!(table.starts_with("NAME") && table.lines().count() == 2, "{table}");
 }
 
 #[tokio::test]

@@ -167,6 +167,8 @@ async fn what_there_is_is_told() {
     let resident = resident.map(|kilobytes: f64| kilobytes * 1024.0).expect("VmRSS");
     let told = value(&samples, "process_resident_memory_bytes", &[]);
     assert!((told - resident).abs() < 8e6, "{told} {resident}");
+    // Nothing is traced.
+    assert!(!names(&samples).iter().any(|name| name.starts_with("hull_trace_")), "{:?}", names(&samples));
     let build = [("version", env!("CARGO_PKG_VERSION")), ("api", "hull.v1")];
     assert_eq!(value(&samples, "hull_build_info", &build), 1.0);
 }

@@ -185,6 +185,31 @@ async fn forked_processes_and_threads_are_counted() {
     assert_eq!((pids.current, pids.processes), (Some(8), Some(8)));
 }
 
+#[tokio::test]
+async fn open_files_of_few_processes_are_counted_where_the_kernel_tells() {
+    let hull = Session::shared().await;
+    let tells = std::fs::metadata("/proc/self/fd").expect("descriptors").len() > 0;
+    for (forks, counted) in [(None, true), (Some(7), true), (Some(20), false)] {
+        let command = forks.map_or(vec!["sleep".to_owned()], |count| vec!["fork".to_owned(), count.to_string()]);
+        let id = hull.run(hull.probe(&command.iter().map(String::as_str).collect::<Vec<_>>())).await;
+        if forks.is_some() {
+            hull.until_logged(&id, "forked").await;
+        }
+        let init = hull.get(&id).await.pid;
+        let children = std::fs::read_to_string(format!("/proc/{init}/task/{init}/children")).expect("children");
+        let pids: Vec<&str> = children.split_whitespace().collect();
+        assert_eq!(pids.len(), forks.unwrap_or(0));
+        let listed = |pid: &str| std::fs::read_dir(format!("/proc/{pid}/fd")).expect("descriptors").count() as u64;
+        let truth = listed(&init.to_string()) + pids.into_iter().map(listed).sum::<u64>();
+        let found = stats(&hull, &id).await.open_files;
+        assert_eq!(found, (tells && counted).then_some(truth), "{forks:?}");
+        // Nor is anything else told to who asks for them alone.
+        let request = GetStatsRequest { selector: select(&[&id]), groups: groups(&[StatsGroup::OpenFiles]) };
+        let alone = hull.clients.stats.clone().get_stats(request).await.expect("GetStats").into_inner().stats.remove(0);
+        assert_eq!((alone.open_files, alone.pids, alone.cpu), (found, None, None));
+    }
+}
+
 fn interface<'a>(network: &'a Option<NetworkStats>, name: &str) -> &'a NetworkInterface {
     let network = network.as_ref().expect("network");
     network.interfaces.iter().find(|interface| interface.name == name).unwrap_or_else(|| panic!("{network:?}"))
@@ -307,6 +332,7 @@ async fn groups_that_nobody_asked_for_are_absent() {
     };
     let few = ask(groups(&[StatsGroup::Cpu, StatsGroup::Network])).await.expect("GetStats");
     assert!(few.cpu.is_some() && few.network.is_some());
+    assert!(few.open_files.is_none());
     assert!(few.memory.is_none() && few.pids.is_none() && few.io.is_none() && few.pressure.is_none());
     let all = ask(Vec::new()).await.expect("GetStats");
     assert!(

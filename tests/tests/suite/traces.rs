@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use hull_proto::v1::{CreateContainerRequest, GetInfoRequest};
+use hull_tests::harness::monitoring::{METRICS_PORT, now, value, values};
 use hull_tests::harness::{AgentOptions, Network, Session, wait};
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{TraceService, TraceServiceServer};
 use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
@@ -73,8 +74,14 @@ fn attributes(attributes: &[KeyValue]) -> BTreeMap<String, String> {
 }
 
 fn traced(network: &Arc<Network>) -> AgentOptions {
-    let arguments = ["--otlp-endpoint", ENDPOINT].map(str::to_owned).to_vec();
+    let metrics = format!("127.0.0.1:{METRICS_PORT}");
+    let arguments = ["--otlp-endpoint", ENDPOINT, "--metrics-listen", &metrics].map(str::to_owned).to_vec();
     AgentOptions { arguments, network: Some(Arc::clone(network)), ..AgentOptions::default() }
+}
+
+/// Spans of which that became.
+fn outcome(network: &Network, outcome: &str) -> f64 {
+    value(&now(network), "hull_trace_spans_total", &[("outcome", outcome)])
 }
 
 #[tokio::test]
@@ -114,6 +121,8 @@ async fn a_call_and_every_step_of_its_start_are_spans_below_the_caller_s() {
         assert!(step.end_time_unix_nano <= start.end_time_unix_nano, "{step:?}");
     }
     assert_eq!(collector.resource()["service.name"], "hulld");
+    wait::until("what was sent is counted", || (outcome(&network, "sent") >= spans.len() as f64).then_some(()));
+    assert_eq!((outcome(&network, "failed"), outcome(&network, "dropped")), (0.0, 0.0));
     // A call without a caller's span begins a trace of its own.
     hull.clients.node.clone().get_info(GetInfoRequest {}).await.expect("GetInfo");
     let info = collector.span("hull.v1.NodeService/GetInfo", |_| true).await;
@@ -139,6 +148,23 @@ async fn what_failed_says_so_and_the_last_spans_are_sent_at_the_end() {
     hull.agent.spawn();
 }
 
+/// More spans than there is room for are dropped and counted, and nothing waits for that: not a start either.
+async fn full_queues_drop(hull: &Session, network: &Network) {
+    wait::until_async("spans are dropped", || async {
+        let calls = (0..500).map(|_| async { hull.clients.node.clone().get_info(GetInfoRequest {}).await });
+        for answer in futures_util::future::join_all(calls).await {
+            answer.expect("GetInfo");
+        }
+        (outcome(network, "dropped") > 0.0).then_some(())
+    })
+    .await;
+    assert!(values(&now(network), "hull_trace_spans_waiting", &[])[0] <= 4096.0);
+    let begun = Instant::now();
+    let id = hull.run(hull.probe(&["sleep"])).await;
+    assert!(begun.elapsed() < wait::soon() / 2, "{:?}", begun.elapsed());
+    hull.remove(&id).await;
+}
+
 #[tokio::test]
 async fn a_collector_that_is_away_or_silent_costs_a_warning_and_no_time() {
     for silent in [false, true] {
@@ -158,6 +184,10 @@ async fn a_collector_that_is_away_or_silent_costs_a_warning_and_no_time() {
             hull.clients.node.clone().get_info(GetInfoRequest {}).await.expect("GetInfo");
         }
         assert_eq!(hull.agent.log().matches(warning).count(), 1, "{}", hull.agent.log());
+        assert!(outcome(&network, "failed") >= 1.0 && outcome(&network, "sent") == 0.0);
+        if silent {
+            full_queues_drop(&hull, &network).await;
+        }
         let agent = Arc::clone(&hull.agent);
         let code = tokio::task::spawn_blocking(move || agent.terminate()).await.expect("terminating");
         assert_eq!(code, Some(0));

@@ -11,6 +11,7 @@ use crate::images::Kept;
 use crate::lifecycle::State;
 use crate::space::Space;
 use crate::stats::Passes;
+use crate::traces::SpanCounts;
 
 /// Every state, in the order of a life.
 const STATES: [State; 7] =
@@ -30,6 +31,8 @@ pub(super) struct AgentNow {
     pub(super) store: StoreNow,
     pub(super) shims: ShimsNow,
     pub(super) stats: StatsNow,
+    /// Where traces are sent.
+    pub(super) spans: Option<SpanCounts>,
     /// Of the file system that the data is on.
     pub(super) space: Option<Space>,
     pub(super) process: Process,
@@ -63,6 +66,7 @@ impl Collector for AgentNow {
         gauge("hull_build_info", "Version of hulld and of its API.").lines(to, build)?;
         self.encode_containers(to)?;
         self.encode_stats(to)?;
+        self.encode_spans(to)?;
         self.encode_files(to)?;
         self.encode_process(to)
     }
@@ -87,6 +91,17 @@ impl AgentNow {
         counter("hull_stats_passes_total", "Times that containers or the node were read.").line(to, Some(count))?;
         counter("hull_stats_pass_seconds_total", "Time of this reading.").line(to, Some(time.as_secs_f64()))?;
         gauge("hull_stats_streams", "Streams of statistics that are open.").line(to, Some(self.stats.streams))
+    }
+
+    fn encode_spans(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let outcomes = self.spans.into_iter().flat_map(|SpanCounts { sent, failed, dropped, .. }| {
+            [("sent", sent), ("failed", failed), ("dropped", dropped)]
+        });
+        let outcomes = outcomes.map(|(outcome, count)| ([("outcome", outcome)], Value::from(count)));
+        counter("hull_trace_spans_total", "Spans by what became of them; dropped: the queue was full.")
+            .lines(to, outcomes)?;
+        gauge("hull_trace_spans_waiting", "Spans that wait for the collector.")
+            .line(to, self.spans.map(|spans| spans.waiting))
     }
 
     fn encode_files(&self, to: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -124,6 +124,7 @@ fn agent_now(sources: &Sources, views: &[Arc<View>]) -> AgentNow {
         store: StoreNow { bytes: sources.store.bytes(), commits_waiting: sources.store.commits_waiting() },
         shims: ShimsNow { warm: sources.shims.waiting(), warm_wanted: sources.shims.wanted() },
         stats: StatsNow { passes: sources.stats.passes(), streams: sources.stats.subscribers() },
+        spans: sources.containers.traces().counts(),
         space: Space::of(&sources.data_dir).ok(),
         process: Process::read(),
     }

@@ -11,6 +11,7 @@ pub(crate) enum Group {
     Pressure,
     Network,
     WritableLayer,
+    OpenFiles,
     /// Totals of the node, beside the containers.
     Node,
 }

@@ -51,6 +51,13 @@ impl StatsHub {
         }
     }
 
+    /// The limits of a container were changed: the next reading has them.
+    pub(crate) fn limits_changed(&self, id: &str) {
+        if let Some(target) = self.shared.lock().target(id) {
+            target.limits_changed();
+        }
+    }
+
     /// Reads the chosen containers once, beside what is read for subscribers. What was read less than `max_age` ago is not read again.
     /// A container that ends meanwhile is left out. Where nobody subscribes, no file stays open.
     ///

@@ -14,7 +14,7 @@ use super::target::Target;
 
 /// Intervals are multiples of this, so that however many subscribers there are, there are no more passes than this allows.
 const TICK: Duration = Duration::from_millis(100);
-/// Samples of a container that are kept to be written over: one is with readers while the other is made.
+/// Samples of a container that are kept to be written over: one may be with readers while the other is made.
 const KEPT: usize = 2;
 
 /// An interval as it is kept: the nearest multiple of [`TICK`], at least one.
@@ -78,6 +78,8 @@ struct Entry {
     pass: u64,
     /// Groups that the pass under way is to read.
     wanted: Groups,
+    /// Whether the pass under way is to read everything anew.
+    afresh: bool,
 }
 
 /// The node.
@@ -112,7 +114,7 @@ impl Sampler {
         for order in &orders {
             for target in order.targets.iter() {
                 let entry = self.entries.entry(target.run).or_insert_with(|| Entry::new(Arc::clone(target)));
-                entry.want(order.groups.intersection(Groups::CONTAINER), order.max_age, now);
+                entry.want(order, now);
             }
         }
         for order in orders {
@@ -130,7 +132,7 @@ impl Sampler {
 
     fn read(&mut self, target: &Target) -> Option<Arc<Sample>> {
         let entry = self.entries.get_mut(&target.run)?;
-        let wanted = entry.wanted;
+        let (wanted, afresh) = (entry.wanted, entry.afresh);
         let mut outcome = entry.read(self.pass, &mut self.scratch);
         if self.scratch.is_exhausted() {
             // Others need descriptors: those that are kept go, and none is kept from now on.
@@ -138,7 +140,7 @@ impl Sampler {
             self.node.reader.close(&mut self.scratch);
             self.scratch.stop_keeping();
             let entry = self.entries.get_mut(&target.run)?;
-            (entry.pass, entry.wanted) = (0, wanted);
+            (entry.pass, entry.wanted, entry.afresh) = (0, wanted, afresh);
             outcome = entry.read(self.pass, &mut self.scratch);
         }
         if outcome.is_err() {
@@ -190,17 +192,26 @@ impl Sampler {
 
 impl Entry {
     fn new(target: Arc<Target>) -> Self {
-        Self { reader: Reader::new(target), samples: Vec::with_capacity(KEPT), pass: 0, wanted: Groups::NONE }
+        Self {
+            reader: Reader::new(target),
+            samples: Vec::with_capacity(KEPT),
+            pass: 0,
+            wanted: Groups::NONE,
+            afresh: false,
+        }
     }
 
     /// Notes what the pass is to read. What is young enough is not read again.
-    fn want(&mut self, groups: Groups, max_age: Duration, now: u64) {
+    fn want(&mut self, order: &Order, now: u64) {
+        let groups = order.groups.intersection(Groups::CONTAINER);
         let young = self
             .samples
             .last()
-            .is_some_and(|sample| sample.groups.contain(groups) && is_younger(sample.at, max_age, now));
+            .is_some_and(|sample| sample.groups.contain(groups) && is_younger(sample.at, order.max_age, now));
         if !young {
             self.wanted = self.wanted.union(groups);
+            // Who asks once has no frame before that would have told it.
+            self.afresh |= order.max_age.is_zero() && matches!(order.readers, Readers::Once(_));
         }
     }
 
@@ -211,27 +222,31 @@ impl Entry {
         {
             return Ok(Arc::clone(newest));
         }
-        let mut sample = self.free().unwrap_or_else(|| Arc::new(self.empty()));
+        let (mut sample, known) = self.place();
         // Nobody else has it: this copies nothing.
         let place = Arc::make_mut(&mut sample);
         place.identity = self.reader.target().identity();
         place.at = Moment::now();
         place.groups = std::mem::take(&mut self.wanted);
-        self.reader.read(place.groups, &mut place.usage, scratch)?;
+        self.reader.read(place, known, std::mem::take(&mut self.afresh), scratch)?;
         self.samples.push(Arc::clone(&sample));
         self.pass = pass;
         Ok(sample)
     }
 
-    /// A sample that no reader holds any more.
-    fn free(&mut self) -> Option<Arc<Sample>> {
-        if let Some(at) = self.samples.iter_mut().position(|sample| Arc::get_mut(sample).is_some()) {
-            return Some(self.samples.remove(at));
+    /// A sample that no reader holds, and whether it has the values of the newest.
+    fn place(&mut self) -> (Arc<Sample>, bool) {
+        let Some(mut newest) = self.samples.pop() else { return (Arc::new(self.empty()), false) };
+        if Arc::get_mut(&mut newest).is_some() {
+            return (newest, true);
         }
-        if self.samples.len() == KEPT {
-            self.samples.remove(0);
-        }
-        None
+        let oldest = self.samples.pop().and_then(|mut oldest| {
+            Arc::get_mut(&mut oldest)?.usage.copy(&newest.usage);
+            Some(oldest)
+        });
+        let place = oldest.unwrap_or_else(|| Arc::new((*newest).clone()));
+        self.samples.push(newest);
+        (place, true)
     }
 
     fn empty(&self) -> Sample {

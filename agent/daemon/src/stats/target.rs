@@ -1,7 +1,7 @@
 //! A container that can be read.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::sample::{Identity, Writable};
@@ -28,6 +28,8 @@ pub(super) struct Target {
     pub(super) run: u64,
     pub(super) dirs: StatDirs,
     pub(super) pid: i32,
+    /// How often its limits have been changed.
+    limits: AtomicU32,
     facts: Mutex<Facts>,
 }
 
@@ -44,7 +46,7 @@ impl Target {
         let Registration { id, name, labels, dirs, pid, writable } = registration;
         let identity = Arc::new(Identity { id: id.into(), name: name.into(), labels });
         let run = RUNS.fetch_add(1, Ordering::Relaxed);
-        Self { run, dirs, pid, facts: Mutex::new(Facts { identity, writable }) }
+        Self { run, dirs, pid, limits: AtomicU32::new(0), facts: Mutex::new(Facts { identity, writable }) }
     }
 
     pub(super) fn identity(&self) -> Arc<Identity> {
@@ -57,6 +59,16 @@ impl Target {
 
     pub(super) fn measured(&self, writable: Writable) {
         self.facts().writable = Some(writable);
+    }
+
+    /// How often its limits have been changed.
+    pub(super) fn limits(&self) -> u32 {
+        self.limits.load(Ordering::Acquire)
+    }
+
+    /// Its limits have been changed.
+    pub(super) fn limits_changed(&self) {
+        self.limits.fetch_add(1, Ordering::Release);
     }
 
     /// Whether this is the run that is registered (again).

@@ -2,6 +2,7 @@
 #![expect(clippy::print_stderr, reason = "tests say why they are skipped and what they measured")]
 
 mod allocations;
+mod rest;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

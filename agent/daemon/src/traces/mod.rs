@@ -18,6 +18,7 @@ use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider};
 
 use crate::error::Result;
 
+pub(crate) use export::SpanCounts;
 pub(crate) use starts::StartTrace;
 
 const TRACEPARENT: &str = "traceparent";
@@ -33,6 +34,7 @@ pub(crate) struct Traces {
 struct On {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
+    counts: Arc<export::Counts>,
 }
 
 impl Traces {
@@ -41,8 +43,9 @@ impl Traces {
     /// # Errors
     /// If the endpoint or an `OTEL_…` variable of the environment makes no sense. That nobody listens there is none.
     pub(crate) fn to(endpoint: &str) -> Result<Self> {
-        let (provider, tracer) = export::start(endpoint)?;
-        Ok(Self { on: Some(Arc::new(On { provider, tracer })) })
+        let counts = Arc::default();
+        let (provider, tracer) = export::start(endpoint, &counts)?;
+        Ok(Self { on: Some(Arc::new(On { provider, tracer, counts })) })
     }
 
     /// A call begins. `header` gives its headers by name.
@@ -66,6 +69,11 @@ impl Traces {
     /// A start begins.
     pub(crate) fn start(&self, container: &str, name: &str, image: &str) -> StartTrace {
         StartTrace::begin(self.on.as_ref().map(|on| &on.tracer), container, name, image)
+    }
+
+    /// What became of spans so far. `None`: nothing is traced.
+    pub(crate) fn counts(&self) -> Option<SpanCounts> {
+        self.on.as_ref().map(|on| on.counts.now())
     }
 
     /// Sends what waits, for a bounded time. Blocking.

@@ -6,7 +6,7 @@ use super::*;
 fn traces() -> Traces {
     let provider = SdkTracerProvider::builder().build();
     let tracer = provider.tracer("test");
-    Traces { on: Some(Arc::new(On { provider, tracer })) }
+    Traces { on: Some(Arc::new(On { provider, tracer, counts: Arc::default() })) }
 }
 
 fn trace_of(parent: &Parent) -> String {

@@ -41,8 +41,8 @@ struct Options {
     sections: Vec<String>,
     /// Measured rounds of each latency, after the warm-up.
     rounds: usize,
-    /// Containers of the sustained rate and of the removal, and of statistics.
-    containers: usize,
+    /// Containers of the sustained rate and of the removal (default: 300), and of statistics (1,000).
+    containers: Option<usize>,
     /// Parts of the section `pull`; none: all.
     parts: Vec<String>,
 }
@@ -69,22 +69,22 @@ fn fail(error: &Error) -> ExitCode {
 
 fn options(mut arguments: impl Iterator<Item = String>) -> Result<Options> {
     let mut options =
-        Options { sections: SECTIONS.map(String::from).to_vec(), rounds: 100, containers: 300, parts: Vec::new() };
+        Options { sections: SECTIONS.map(String::from).to_vec(), rounds: 100, containers: None, parts: Vec::new() };
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value\n{USAGE}"));
         match argument.as_str() {
             "--only" => options.sections = value()?.split(',').map(String::from).collect(),
             "--parts" => options.parts = value()?.split(',').map(String::from).collect(),
             "--rounds" => options.rounds = value()?.parse()?,
-            "--containers" => options.containers = value()?.parse()?,
+            "--containers" => options.containers = Some(value()?.parse()?),
             _ => return Err(format!("unknown argument {argument}\n{USAGE}").into()),
         }
     }
     if let Some(unknown) = options.sections.iter().find(|name| !SECTIONS.contains(&name.as_str())) {
         return Err(format!("unknown section {unknown}\n{USAGE}").into());
     }
-    if options.rounds < 10 || options.containers < 60 {
-        return Err("fewer than 10 rounds or 60 containers say nothing".into());
+    if options.rounds < 10 || options.containers.is_some_and(|count| count < 100) {
+        return Err("fewer than 10 rounds or 100 containers say nothing".into());
     }
     Ok(options)
 }
@@ -96,9 +96,9 @@ async fn run(options: &Options) -> Result<()> {
             "start" => latency::measure(options.rounds).await?,
             "exec" => exec::measure(options.rounds).await?,
             "streams" => streams::measure().await?,
-            "rate" => rate::measure(options.containers).await?,
+            "rate" => rate::measure(options.containers.unwrap_or(300)).await?,
             "memory" => memory::measure().await?,
-            "stats" => stats::measure(options.containers).await?,
+            "stats" => stats::measure(options.containers.unwrap_or(1000)).await?,
             "pull" => pull::measure(options.rounds, &options.parts).await?,
             _ => syscalls::measure().await?,
         }

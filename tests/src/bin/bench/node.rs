@@ -23,7 +23,7 @@ pub(crate) struct Node {
     /// Directory for what the benchmark makes beside the agent; gone with it.
     pub(crate) state: PathBuf,
     /// What both lie on; goes last.
-    _disk: Disk,
+    disk: Disk,
 }
 
 impl Node {
@@ -35,13 +35,18 @@ impl Node {
         let clients = connect(&agent.socket()).await?;
         let start = ImportStart { tags: vec![IMAGE.into()], ..Default::default() };
         image::import(&clients, start, rootfs(&state)?).await?;
-        Ok(Self { client: Client::new(clients), agent, state, _disk: disk })
+        Ok(Self { client: Client::new(clients), agent, state, disk })
     }
 
     /// Ends the agent, which waits for open connections: the runtime gets the time to close this one first.
     pub(crate) async fn close(self) {
         drop(self.client);
         tokio::time::sleep(CLOSING).await;
+    }
+
+    /// A short path on the same disk, for peers that want one.
+    pub(crate) fn beside(&self, name: &str) -> PathBuf {
+        self.disk.path().join(name)
     }
 
     /// The image's root file system as a directory, for those who do without images.

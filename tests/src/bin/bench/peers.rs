@@ -80,7 +80,7 @@ impl Peer {
     pub(crate) fn next(&mut self, argv: &[&str]) -> Result<String> {
         self.runs += 1;
         let id = format!("{}-{}-{}", self.name, std::process::id(), self.runs);
-        self.spec["linux"]["cgroupsPath"] = json!(format!("/{}-peers/{id}", group_prefix()));
+        self.spec["linux"]["cgroupsPath"] = json!(format!("/{}/{id}", Groups::parent()));
         self.spec["process"]["args"] = json!(argv);
         std::fs::write(self.bundle.join("config.json"), serde_json::to_vec(&self.spec)?)?;
         Ok(id)
@@ -173,18 +173,31 @@ impl Drop for WithoutUnified {
     }
 }
 
-/// The parent control groups that the peers make and never remove: gone when this is dropped.
+/// The parent control groups that the peers make and never remove: gone when this is dropped, with all that is in them.
 #[derive(Debug)]
 pub(crate) struct Groups;
 
+impl Groups {
+    /// Below the root of each hierarchy.
+    pub(crate) fn parent() -> String {
+        format!("{}-peers", group_prefix())
+    }
+}
+
 impl Drop for Groups {
     fn drop(&mut self) {
-        let name = format!("{}-peers", group_prefix());
         let root = Path::new("/sys/fs/cgroup");
         let hierarchies = std::fs::read_dir(root).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
-        let groups = hierarchies.chain([root.to_owned()]).map(|hierarchy| hierarchy.join(&name));
-        groups.filter(|group| group.is_dir()).for_each(|group| remove_group(&group));
+        let groups = hierarchies.chain([root.to_owned()]).map(|hierarchy| hierarchy.join(Self::parent()));
+        groups.filter(|group| group.is_dir()).for_each(|group| remove_groups(&group));
     }
+}
+
+/// Removes a control group and those in it.
+fn remove_groups(group: &Path) {
+    let inner = std::fs::read_dir(group).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    inner.filter(|path| path.is_dir()).for_each(|path| remove_groups(&path));
+    remove_group(group);
 }
 
 /// Removes a control group.

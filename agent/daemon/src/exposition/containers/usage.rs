@@ -120,6 +120,9 @@ pub(super) const FAMILIES: &[Family] = &[
     many(counter("container_network_transmit_packets_dropped_total", "Packets dropped when sent."), |row, _| {
         network(row, |interface| interface.tx_dropped)
     }),
+    one(gauge("container_file_descriptors", "Open descriptors of all processes."), |row| {
+        row.usage().open_files.map(Value::from)
+    }),
     one(gauge("container_processes", "Processes."), |row| row.usage().pids.processes.map(Value::from)),
     one(gauge("container_threads", "Threads of all processes."), |row| row.usage().pids.current.map(Value::from)),
     one(gauge("container_threads_max", "Most threads that there may be."), |row| {

@@ -154,7 +154,9 @@ impl Container {
         if let Some(run) = &self.run {
             let cgroup = run.cgroup.clone();
             let (from, to) = (old.clone(), new.clone());
-            blocking(move || cgroup.update(&from, &to)).await?;
+            let updated = blocking(move || cgroup.update(&from, &to)).await;
+            self.context.stats.limits_changed(&self.record.id);
+            updated?;
         }
         let mut config = (*self.record.config).clone();
         config.resources = new.clone();

@@ -31,6 +31,7 @@ fn group(asked: i32) -> Result<Group> {
         Ok(v1::StatsGroup::Pressure) => Ok(Group::Pressure),
         Ok(v1::StatsGroup::Network) => Ok(Group::Network),
         Ok(v1::StatsGroup::WritableLayer) => Ok(Group::WritableLayer),
+        Ok(v1::StatsGroup::OpenFiles) => Ok(Group::OpenFiles),
         Ok(v1::StatsGroup::Node) => Ok(Group::Node),
         Ok(v1::StatsGroup::Unspecified) | Err(_) => {
             Err(Error::invalid("groups", format!("{asked} is no group of statistics")))
@@ -71,6 +72,7 @@ fn usage(sample: &Sample, usage: &Usage, groups: Groups) -> v1::ContainerStats {
             .then(|| v1::NetworkStats { interfaces: interfaces.iter().map(interface).collect() }),
         writable_layer: usage.writable.filter(|_| groups.has(Group::WritableLayer)).map(writable),
         since_monotonic_nanos: None,
+        open_files: usage.open_files.filter(|_| groups.has(Group::OpenFiles)),
     }
 }
 
@@ -223,10 +225,10 @@ mod tests {
     fn groups_are_checked() {
         assert_eq!(groups(&[]), Ok(Groups::CONTAINER));
         assert_eq!(groups(&[1, 9, 1]), Ok(Groups::NONE.with(Group::Cpu).with(Group::Node)));
-        for wrong in [0, 10, -1] {
+        for wrong in [0, 11, -1] {
             assert!(groups(&[1, wrong]).unwrap_err().message.starts_with("groups: "));
         }
-        for known in 1..=8 {
+        for known in (1..=8).chain([10]) {
             assert!(Groups::CONTAINER.contain(groups(&[known]).unwrap()), "{known}");
         }
     }

@@ -5,6 +5,7 @@ use crate::stats::sample::IoStats;
 
 /// `io.stat` of version 2: "8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0".
 pub(in crate::stats) fn io_v2(text: &[u8], io: &mut IoStats) {
+    io.devices.clear();
     for line in lines(text) {
         let mut words = words(line);
         let Some((major, minor)) = words.next().and_then(device) else { continue };

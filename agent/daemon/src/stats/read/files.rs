@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
+use super::kept::Keep;
 use crate::runtime::cgroup::{StatDirs, Version};
-use crate::stats::group::Group;
+use crate::stats::group::{Group, Groups};
 use crate::stats::parse::{self, Counted};
 use crate::stats::sample::{HugetlbSize, Usage};
 
@@ -15,6 +16,37 @@ pub(super) struct ControlFile {
     dir: Dir,
     name: &'static str,
     parse: Parse,
+    pub(super) role: Role,
+}
+
+/// When a file is read, see [`super::rest`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Always; it tells whether anything happened in the container.
+    Telltale,
+    /// Always: it changes while no process of the container runs.
+    Always,
+    /// Until what it tells of is over.
+    Stalls,
+    /// Where limits were changed.
+    Limit,
+    /// Where something happened: only processes of the container change it, and who sets limits.
+    Own,
+    /// As [`Role::Own`], but not for a single thread, which is one process: the numbers of processes.
+    Members,
+    /// As [`Role::Members`]: whether there are others.
+    Nested,
+}
+
+impl Role {
+    /// Whether such a file is to stay open between readings.
+    pub(super) fn keep(self) -> Keep {
+        match self {
+            Self::Telltale | Self::Always => Keep::First,
+            Self::Stalls | Self::Own | Self::Members | Self::Nested => Keep::IfRoom,
+            Self::Limit => Keep::Never,
+        }
+    }
 }
 
 /// In which of the container's directories a file is.
@@ -48,6 +80,13 @@ impl ControlFile {
             Dir::Io => dirs.io.as_ref().map(|(dir, _)| dir.as_path()),
             Dir::Hugetlb => dirs.hugetlb.as_ref().map(|(dir, _)| dir.as_path()),
         }
+    }
+
+    /// Whether these groups need it: who counts open files has to know of processes.
+    pub(super) fn is_for(&self, groups: Groups) -> bool {
+        let of_processes =
+            matches!(self.role, Role::Members | Role::Nested | Role::Telltale) && self.group == Group::Pids;
+        groups.has(self.group) || (of_processes && groups.has(Group::OpenFiles))
     }
 
     pub(super) fn name(&self) -> &'static str {
@@ -93,35 +132,48 @@ pub(super) fn of(dirs: &StatDirs) -> impl Iterator<Item = &'static ControlFile> 
 }
 
 const fn file(group: Group, dir: Dir, name: &'static str, parse: fn(&[u8], &mut Usage)) -> ControlFile {
-    ControlFile { group, dir, name, parse: Parse::Usage(parse) }
+    ControlFile { group, dir, name, parse: Parse::Usage(parse), role: Role::Own }
+}
+
+impl ControlFile {
+    const fn with(self, role: Role) -> Self {
+        Self { role, ..self }
+    }
 }
 
 /// Version 2 does these without a controller, so that they are there on hybrid hosts, too.
 static UNIFIED: &[ControlFile] = &[
-    file(Group::Cpu, Dir::Unified, "cpu.stat", |text, usage| parse::cpu_v2(text, &mut usage.cpu)),
+    file(Group::Cpu, Dir::Unified, "cpu.stat", |text, usage| parse::cpu_v2(text, &mut usage.cpu)).with(Role::Telltale),
     file(Group::Pids, Dir::Unified, "cgroup.procs", |text, usage| {
         usage.pids.processes = Some(parse::count_lines(text));
-    }),
+    })
+    .with(Role::Members),
     file(Group::Pids, Dir::Unified, "cgroup.stat", |text, usage| {
         // Processes of nested groups are in none of the lines above.
         if parse::value_of(text, b"nr_descendants") != Some(0) {
             usage.pids.processes = None;
         }
-    }),
+    })
+    .with(Role::Nested),
+    // Whoever waits for a processor does not run.
     file(Group::Pressure, Dir::Unified, "cpu.pressure", |text, usage| {
         parse::pressure(text, &mut usage.pressure.cpu);
-    }),
+    })
+    .with(Role::Always),
     file(Group::Pressure, Dir::Unified, "memory.pressure", |text, usage| {
         parse::pressure(text, &mut usage.pressure.memory);
-    }),
+    })
+    .with(Role::Stalls),
     file(Group::Pressure, Dir::Unified, "io.pressure", |text, usage| {
         parse::pressure(text, &mut usage.pressure.io);
-    }),
+    })
+    .with(Role::Stalls),
 ];
 
 /// What version 2 tells better where it is there. In nanoseconds; `cpuacct.stat` would be in hundredths of a second.
 static CPUACCT_TOTALS: &[ControlFile] = &[
-    file(Group::Cpu, Dir::CpuacctV1, "cpuacct.usage", |text, usage| usage.cpu.usage_nanos = parse::number(text)),
+    file(Group::Cpu, Dir::CpuacctV1, "cpuacct.usage", |text, usage| usage.cpu.usage_nanos = parse::number(text))
+        .with(Role::Telltale),
     file(Group::Cpu, Dir::CpuacctV1, "cpuacct.usage_user", |text, usage| usage.cpu.user_nanos = parse::number(text)),
     file(Group::Cpu, Dir::CpuacctV1, "cpuacct.usage_sys", |text, usage| usage.cpu.system_nanos = parse::number(text)),
 ];
@@ -134,17 +186,17 @@ static CPU_V1: &[ControlFile] =
 
 /// Usage comes first: the working set is worked out from it.
 static MEMORY_V2: &[ControlFile] = &[
-    memory("memory.current", |text, usage| usage.memory.usage = parse::number(text)),
+    memory("memory.current", |text, usage| usage.memory.usage = parse::number(text)).with(Role::Telltale),
     memory("memory.stat", |text, usage| parse::memory_v2(text, &mut usage.memory)),
     memory("memory.events", |text, usage| parse::memory_events(text, &mut usage.memory)),
     memory("memory.swap.current", |text, usage| usage.memory.swap = parse::number(text)),
     memory("memory.peak", |text, usage| usage.memory.peak = parse::number(text)),
-    memory("memory.max", |text, usage| usage.memory.limit = parse::number(text)),
+    memory("memory.max", |text, usage| usage.memory.limit = parse::number(text)).with(Role::Limit),
 ];
 
 /// As above.
 static MEMORY_V1: &[ControlFile] = &[
-    memory("memory.usage_in_bytes", |text, usage| usage.memory.usage = parse::number(text)),
+    memory("memory.usage_in_bytes", |text, usage| usage.memory.usage = parse::number(text)).with(Role::Telltale),
     memory("memory.stat", |text, usage| parse::memory_v1(text, &mut usage.memory)),
     memory("memory.oom_control", |text, usage| parse::oom_control(text, &mut usage.memory)),
     memory("memory.failcnt", |text, usage| usage.memory.max_events = parse::number(text)),
@@ -157,11 +209,14 @@ const fn memory(name: &'static str, parse: fn(&[u8], &mut Usage)) -> ControlFile
 }
 
 static PIDS: &[ControlFile] = &[
-    file(Group::Pids, Dir::Pids, "pids.current", |text, usage| usage.pids.current = parse::number(text)),
-    file(Group::Pids, Dir::Pids, "pids.max", |text, usage| usage.pids.limit = parse::number(text)),
+    file(Group::Pids, Dir::Pids, "pids.current", |text, usage| usage.pids.current = parse::number(text))
+        .with(Role::Telltale),
+    file(Group::Pids, Dir::Pids, "pids.max", |text, usage| usage.pids.limit = parse::number(text)).with(Role::Limit),
 ];
 
-static IO_V2: &[ControlFile] = &[file(Group::Io, Dir::Io, "io.stat", |text, usage| parse::io_v2(text, &mut usage.io))];
+/// Written back is long after whoever wrote has gone to sleep.
+static IO_V2: &[ControlFile] =
+    &[file(Group::Io, Dir::Io, "io.stat", |text, usage| parse::io_v2(text, &mut usage.io)).with(Role::Always)];
 
 static IO_V1: &[ControlFile] = &[
     file(Group::Io, Dir::Io, "blkio.throttle.io_service_bytes_recursive", |text, usage| {
@@ -212,6 +267,7 @@ fn files_of_page_size(page_size: &str, version: Version) -> Vec<ControlFile> {
         dir: Dir::Hugetlb,
         name: format!("hugetlb.{page_size}.{name}").leak(),
         parse: Parse::PageSize(page_size, parse),
+        role: Role::Own,
     };
     match version {
         Version::V2 => vec![

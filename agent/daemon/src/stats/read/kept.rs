@@ -7,6 +7,8 @@ use std::os::unix::fs::FileExt;
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
 
+use crate::stats::sample::Usage;
+
 /// The most that one file is read of; the kernel's own are some kilobytes, but for lists of very many processes.
 const MAX_FILE: usize = 1 << 20;
 
@@ -14,28 +16,53 @@ const MAX_FILE: usize = 1 << 20;
 #[derive(Debug)]
 pub(in crate::stats) struct Budget {
     left: usize,
+    /// Of those, what only files that are always read may take.
+    reserved: usize,
     /// A file could not be opened for want of descriptors.
     exhausted: bool,
 }
 
 impl Budget {
-    /// Half of what the process may open; the rest is for sockets, shims and logs.
+    /// Three quarters of what the process may open; the rest is for sockets, shims and logs.
     pub(in crate::stats) fn of_process() -> Self {
         let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
-        Self { left: usize::try_from(limit / 2).unwrap_or(usize::MAX), exhausted: false }
+        let left = usize::try_from(limit / 4 * 3).unwrap_or(usize::MAX);
+        Self { left, reserved: left / 3, exhausted: false }
     }
+
+    /// Whether one more may be kept.
+    fn has_room(&self, keep: Keep) -> bool {
+        match keep {
+            Keep::First => self.left > 0,
+            Keep::IfRoom => self.left > self.reserved,
+            Keep::Never => false,
+        }
+    }
+}
+
+/// Whether a file is to stay open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// It is read each time.
+    First,
+    /// It is read often.
+    IfRoom,
+    /// It is read rarely.
+    Never,
 }
 
 /// What is read with: scratch space, and what may be kept open.
 #[derive(Debug)]
 pub(in crate::stats) struct Scratch {
     pub(super) buffer: Vec<u8>,
+    /// What the tell-tales of a container say.
+    pub(super) tales: Usage,
     pub(super) budget: Budget,
 }
 
 impl Scratch {
     pub(in crate::stats) fn new(budget: Budget) -> Self {
-        Self { buffer: Vec::new(), budget }
+        Self { buffer: Vec::new(), tales: Usage::default(), budget }
     }
 
     /// Whether a file could not be opened for want of descriptors: kept ones must go.
@@ -45,7 +72,7 @@ impl Scratch {
 
     /// From now on nothing more is kept open.
     pub(in crate::stats) fn stop_keeping(&mut self) {
-        self.budget = Budget { left: 0, exhausted: false };
+        self.budget = Budget { left: 0, reserved: 0, exhausted: false };
     }
 }
 
@@ -84,7 +111,12 @@ pub(super) enum Unopened {
 
 impl Kept {
     /// Fills the buffer. `open` is called where the file is not open.
-    pub(super) fn read(&mut self, open: impl Fn() -> Result<File, Unopened>, scratch: &mut Scratch) -> Outcome {
+    pub(super) fn read(
+        &mut self,
+        open: impl Fn() -> Result<File, Unopened>,
+        keep: Keep,
+        scratch: &mut Scratch,
+    ) -> Outcome {
         match self {
             Self::Missing => Outcome::Absent,
             Self::Open(file) => read_all(file, &mut scratch.buffer),
@@ -102,7 +134,7 @@ impl Kept {
                     }
                 };
                 let outcome = read_all(&file, &mut scratch.buffer);
-                if scratch.budget.left > 0 {
+                if scratch.budget.has_room(keep) {
                     scratch.budget.left -= 1;
                     *self = Self::Open(file);
                 }

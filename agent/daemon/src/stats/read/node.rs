@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 
-use super::kept::{Kept, Outcome, Scratch, Unopened};
+use super::kept::{Keep, Kept, Outcome, Scratch, Unopened};
 use crate::space::Space;
 use crate::stats::parse::{self, node as parse_node};
 use crate::stats::sample::{Moment, NodeMemory, NodeSample, PressureStats};
@@ -43,7 +43,7 @@ impl NodeReader {
             disk: Space::of(&self.data_dir).ok(),
         };
         for (at, (file, path)) in self.files.iter_mut().zip(FILES).enumerate() {
-            let Outcome::Read(length) = file.read(|| open(path), scratch) else { continue };
+            let Outcome::Read(length) = file.read(|| open(path), Keep::First, scratch) else { continue };
             let text = &scratch.buffer[..length];
             match at {
                 0 => sample.cpu = parse_node::cpu(text),

@@ -14,6 +14,8 @@ pub(crate) struct Usage {
     pub(crate) network: NetworkStats,
     /// `None`: not measured yet.
     pub(crate) writable: Option<Writable>,
+    /// Descriptors of all processes; `None` before Linux 6.2, and where processes are many or not known.
+    pub(crate) open_files: Option<u64>,
 }
 
 /// Processor time since the start.
@@ -227,6 +229,42 @@ impl Usage {
         self.io = old.io;
         self.hugetlb = old.hugetlb;
         self.network = old.network;
+    }
+}
+
+impl Usage {
+    /// Takes over every value, into the room that lists have.
+    pub(in crate::stats) fn copy(&mut self, other: &Self) {
+        let Self { cpu, memory, pids, io, hugetlb, pressure, network, writable, open_files } = other;
+        let mut per_cpu_nanos = std::mem::take(&mut self.cpu.per_cpu_nanos);
+        per_cpu_nanos.clone_from(&cpu.per_cpu_nanos);
+        self.cpu = CpuStats { per_cpu_nanos, ..*cpu };
+        self.io.devices.clone_from(&io.devices);
+        self.hugetlb.sizes.clone_from(&hugetlb.sizes);
+        self.network.interfaces.clone_from(&network.interfaces);
+        (self.memory, self.pids, self.pressure) = (*memory, *pids, *pressure);
+        (self.writable, self.open_files) = (*writable, *open_files);
+    }
+}
+
+impl Pressure {
+    /// Whether nothing waited in the last minutes.
+    fn is_over(&self) -> bool {
+        [self.some, self.full].iter().flatten().all(|stall| (stall.avg10, stall.avg60, stall.avg300) == (0, 0, 0))
+    }
+}
+
+impl PressureStats {
+    /// Whether nothing waited for memory, input or output in the last minutes, nor has since `earlier`.
+    pub(in crate::stats) fn stalls_are_over(&self, earlier: &Self) -> bool {
+        (self.memory, self.io) == (earlier.memory, earlier.io) && self.memory.is_over() && self.io.is_over()
+    }
+}
+
+impl NetworkStats {
+    /// Whether only the container itself can have traffic.
+    pub(in crate::stats) fn is_loopback(&self) -> bool {
+        self.interfaces.iter().all(|interface| interface.name.as_str() == "lo")
     }
 }
 
