@@ -104,7 +104,13 @@ async fn watch(client: &Client, pace: prost_types::Duration, news: &Sender<News>
     }
     loop {
         let told = tokio::select! {
-            frame = frames.message() => vec![News::Frame(Box::new(frame?.ok_or_else(ended)?))],
+            frame = frames.message() => {
+                let frame = frame?.ok_or_else(ended)?;
+                // A container that has ended is told of before its record says so.
+                let mut told = current(client, frame.stopped.iter().cloned().collect()).await?;
+                told.insert(0, News::Frame(Box::new(frame)));
+                told
+            }
             answer = events.message() => changes(client, answer?.ok_or_else(ended)?.events).await?,
             _ = disk.tick() => {
                 vec![News::Disk(Box::new(client.node().get_disk_usage(GetDiskUsageRequest {}).await?.into_inner()))]
@@ -139,6 +145,13 @@ async fn changes(client: &Client, events: Vec<Event>) -> Result<Vec<News>> {
             _ => {}
         }
     }
+    changes.extend(current(client, ids).await?);
+    Ok(changes)
+}
+
+/// Containers as they are now.
+async fn current(client: &Client, ids: BTreeSet<String>) -> Result<Vec<News>> {
+    let mut changes = Vec::new();
     for id in ids {
         match client.containers().get_container(GetContainerRequest { container: id.clone() }).await {
             Ok(answer) => changes.extend(answer.into_inner().container.map(|now| News::Changed(Box::new(now)))),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use ratatui::backend::CrosstermBackend;
+use ratatui::backend::{Backend as _, ClearType, CrosstermBackend};
 use ratatui::{Frame, Terminal};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{QueueSelector, tcflush};
@@ -110,7 +110,11 @@ impl Screen {
 
     /// The next picture is drawn whole, whatever the terminal shows.
     pub(crate) fn forget(&mut self) -> Result<()> {
-        self.terminal.clear().map_err(|error| Error::new(format!("clearing the terminal: {error}")))
+        // Not `Terminal::clear`, which asks the terminal where its cursor is and waits for the answer.
+        let cleared = self.terminal.backend_mut().clear_region(ClearType::All);
+        cleared.map_err(|error| Error::new(format!("clearing the terminal: {error}")))?;
+        self.terminal.swap_buffers();
+        Ok(())
     }
 
     /// Gives the terminal back once it has shown the last picture, or does not want to.

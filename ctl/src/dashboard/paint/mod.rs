@@ -94,7 +94,7 @@ mod tests {
     fn texts_keep_their_width() {
         assert_eq!(both_ends("left", "right", 12), "left   right");
         assert_eq!(both_ends("a long text", "12:00", 12), "a lon… 12:00");
-        assert_eq!(both_ends("left", "right", 3), "  …");
+        assert_eq!(both_ends("left", "right", 3), " r…");
         assert_eq!((cell("ab", 4, true), cell("ab", 4, false)), ("  ab".into(), "ab  ".into()));
         assert_eq!((cell("日本語", 5, false), cell("", 0, true)), ("日本…".into(), String::new()));
     }
