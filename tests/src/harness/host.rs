@@ -107,6 +107,37 @@ fn collect_processes(directory: &Path, found: &mut BTreeSet<i32>) {
     }
 }
 
+/// What of a process must not grow with what it has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Memory of its own, kB.
+    pub memory: u64,
+    pub descriptors: usize,
+    pub threads: usize,
+}
+
+impl Held {
+    /// What a process holds now.
+    ///
+    /// # Panics
+    /// If there is no such process.
+    pub fn by(pid: i32) -> Self {
+        let status = text(format!("/proc/{pid}/status"));
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("RssAnon").trim();
+        let count = |what: &str| fs::read_dir(format!("/proc/{pid}/{what}")).expect("a process").count();
+        Self {
+            memory: line.split(' ').next().expect("a number").parse().expect("a number"),
+            descriptors: count("fd"),
+            threads: count("task"),
+        }
+    }
+
+    /// Whether this is no more than `before`, but for what an allocator keeps.
+    pub fn is_as(self, before: Self) -> bool {
+        self.memory <= before.memory + 1024 && self.descriptors <= before.descriptors && self.threads <= before.threads
+    }
+}
+
 /// Bytes of memory that a process has.
 ///
 /// # Panics

@@ -5,6 +5,7 @@ use std::time::Duration;
 use hull_proto::v1::{
     AttachStart, ContainerConfig, ContainerState, LogStream, StreamLogsRequest, TerminalSize, attach_response,
 };
+use hull_tests::harness::host::Held;
 use hull_tests::harness::{AttachSession, Session, assert_error, host, metadata, wait};
 use tonic::Code;
 
@@ -91,6 +92,44 @@ async fn a_reader_that_stands_still_holds_the_container_until_it_goes() {
     drop(attached);
     assert_eq!(hull.until_logged(&id, "finished").await, "finished");
     assert_eq!(hull.log_lines(&id).await.len(), 300_001);
+}
+
+/// `HULL_ATTACHMENTS` of them, 300 where nobody says otherwise.
+#[tokio::test]
+async fn attachments_that_come_and_go_leave_nothing_and_disturb_nobody() {
+    let count = std::env::var("HULL_ATTACHMENTS").map_or(300, |text| text.parse().expect("a number"));
+    let hull = Session::own().await;
+    let line = "n=0; while true; do echo line $n; n=$((n + 1)); sleep 0.01; done";
+    let id = hull.run(ContainerConfig { stdin_open: true, ..hull.shell(line) }).await;
+    let come_and_go = |number: u32| {
+        let (hull, id) = (&hull, &id);
+        async move {
+            let mut attached = AttachSession::start(&hull.clients, id, number % 2 == 0, false).await.expect("Attach");
+            // Some go at once, some after they have seen something.
+            if number.is_multiple_of(3) {
+                wait::within("output", attached.until("line")).await.expect("output");
+            }
+        }
+    };
+    let processes = [hull.agent.pid(), host::stat(hull.get(&id).await.pid).expect("init").1];
+    for number in 0..40 {
+        come_and_go(number).await;
+    }
+    let mut stays = AttachSession::start(&hull.clients, &id, false, false).await.expect("Attach");
+    let before = processes.map(Held::by);
+    for number in (0..count).step_by(4) {
+        futures_util::future::join_all((number..number + 4).map(come_and_go)).await;
+    }
+    wait::until_async(&format!("nothing more is held than {before:?}"), || async {
+        processes.into_iter().zip(before).all(|(pid, before)| Held::by(pid).is_as(before)).then_some(())
+    })
+    .await;
+    // Who was there all the time has every line.
+    let last = hull.log_lines(&id).await.pop().expect("a line");
+    let seen = wait::within("the last line", stays.until(&format!("{last}\n"))).await.expect("output");
+    let numbers: Vec<u64> =
+        seen.lines().skip(1).map(|line| line.trim_start_matches("line ").parse().expect("a number")).collect();
+    assert!(numbers.len() > 10 && numbers.windows(2).all(|two| two[1] == two[0] + 1), "{seen}");
 }
 
 #[tokio::test]

@@ -77,6 +77,54 @@ async fn standard_input_is_byte_exact() {
     assert_eq!(String::from_utf8_lossy(&done.stderr).trim(), format!("{} {digest}", 64 << 20));
 }
 
+/// `HULL_EXEC_BYTES` of them, a quarter of a GiB where nobody says otherwise.
+#[tokio::test]
+async fn any_number_of_bytes_goes_both_ways_past_a_slow_reader_in_bounded_memory() {
+    let total: usize = std::env::var("HULL_EXEC_BYTES").map_or(1 << 28, |text| text.parse().expect("a number"));
+    let hull = Session::own().await;
+    let id = sleeper(&hull).await;
+    // Its length divides no piece's, so that none can stand for another.
+    let pattern: Vec<u8> =
+        (0..1_000_003_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13).to_le_bytes()[0]).collect();
+    let twice: Bytes = [pattern.as_slice(), &pattern].concat().into();
+    let at = move |offset: usize, length: usize| {
+        let start = offset % pattern.len();
+        twice.slice(start..start + length)
+    };
+    let mut session =
+        ExecSession::start(&hull.clients, ExecStart { stdin: true, ..start(&id, &["/bin/cat"]) }).await.expect("Exec");
+    let before = host::resident(hull.agent.pid());
+    let (sender, expected) = (session.sender(), at.clone());
+    let writer = tokio::spawn(async move {
+        let mut sent = 0;
+        while sent < total {
+            let piece = expected(sent, (total - sent).min(65_537));
+            sent += piece.len();
+            assert!(sender.stdin(piece).await);
+        }
+        assert!(sender.close().await);
+    });
+    let (mut seen, mut peak) = (0, 0);
+    let exit = loop {
+        match wait::within("an answer", session.next()).await.expect("Exec").expect("an answer") {
+            exec_response::Message::Stdout(data) => {
+                assert!(data == at(seen, data.len()), "other bytes from {seen} on");
+                // Every 16 MiB it stands still.
+                if (seen + data.len()) >> 24 != seen >> 24 {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    peak = peak.max(host::resident(hull.agent.pid()));
+                }
+                seen += data.len();
+            }
+            exec_response::Message::Exit(exit) => break exit,
+            other => panic!("{other:?}"),
+        }
+    };
+    writer.await.expect("all was sent");
+    assert_eq!((seen, exit.code), (total, 0));
+    assert!(peak < before + (16 << 20), "{before} -> {peak}");
+}
+
 #[tokio::test]
 async fn closing_standard_input_leaves_the_output_open() {
     let hull = Session::shared().await;

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use hull_proto::v1::{ExecStart, ExecSyncRequest, ExecSyncResponse, PauseContainerRequest, ResumeContainerRequest};
+use hull_tests::harness::host::Held;
 use hull_tests::harness::{ExecSession, Session, assert_error, duration, host, metadata, wait};
 use tonic::{Code, Status};
 
@@ -147,14 +148,6 @@ async fn a_cancelled_call_kills_its_process() {
     wait::until_async("the process has ended", || async { (inside(&hull, &id) == 1).then_some(()) }).await;
 }
 
-/// What must not grow: kB of memory that is a process's own, its descriptors, its threads.
-fn held(pid: i32) -> (u64, usize, usize) {
-    let status = host::text(format!("/proc/{pid}/status"));
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("RssAnon").trim().to_owned();
-    let count = |what: &str| std::fs::read_dir(format!("/proc/{pid}/{what}")).expect(what).count();
-    (line.split(' ').next().expect("a number").parse().expect("a number"), count("fd"), count("task"))
-}
-
 /// Execs of the test below; `HULL_TEST_EXECS` sets another number.
 fn execs() -> usize {
     std::env::var("HULL_TEST_EXECS").ok().and_then(|number| number.parse().ok()).unwrap_or(600)
@@ -194,17 +187,13 @@ async fn many_execs_a_third_of_them_failing_leave_agent_and_shim_as_they_were() 
     }
     let alone = || async { (inside(&hull, &id) == 1).then_some(()) };
     wait::until_async("all have ended", alone).await;
-    let before = [held(agent), held(shim)];
+    let before = [agent, shim].map(Held::by);
     for number in 0..execs().div_ceil(6) {
         six(&hull, &id, number).await;
     }
     wait::until_async("all have ended", alone).await;
     wait::until_async(&format!("nothing more is held than {before:?}"), || async {
-        let kept = |(pid, before): (i32, (u64, usize, usize))| {
-            let now = held(pid);
-            now.0 <= before.0 + 1024 && now.1 <= before.1 && now.2 <= before.2
-        };
-        [agent, shim].into_iter().zip(before).all(kept).then_some(())
+        [agent, shim].into_iter().zip(before).all(|(pid, before)| Held::by(pid).is_as(before)).then_some(())
     })
     .await;
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use hull_proto::v1::{
     ContainerConfig, LogConfig, LogEntry, LogOverrun, LogRate, LostReason, StreamLogsRequest, log_rate::Amount,
 };
-use hull_tests::harness::{AgentOptions, Session, SmallDisk, assert_error, wait};
+use hull_tests::harness::{AgentOptions, Session, SmallDisk, assert_error, host, wait};
 use tonic::Code;
 
 fn limited(max_size: u64, max_files: u32) -> Option<LogConfig> {
@@ -97,6 +97,37 @@ async fn every_line_is_there_once_while_the_log_rotates_and_the_agent_is_killed(
     assert!(hull.logs(rest).await.is_empty());
     let files = files(&hull.get(&id).await.log_path);
     assert!(files.len() > 5 && files.iter().all(|(_, size)| *size <= 8 << 20), "{files:?}");
+}
+
+#[tokio::test]
+async fn a_line_of_a_gigabyte_costs_neither_memory_nor_disk() {
+    let hull = Session::own().await;
+    let config = ContainerConfig {
+        stdin_open: true,
+        log: limited(8 << 20, 3),
+        ..hull.shell("head -c 1073741824 /dev/zero; echo end; read -r go")
+    };
+    let id = hull.run(config).await;
+    // Nothing comes of a line before it is whole.
+    let request = StreamLogsRequest { container: id.clone(), tail: Some(1), follow: true, ..Default::default() };
+    let mut answers = hull.clients.containers.clone().stream_logs(request).await.expect("StreamLogs").into_inner();
+    let end = loop {
+        let answer = wait::within("the end", answers.message()).await.expect("StreamLogs").expect("an answer");
+        if let Some(end) = answer.entries.into_iter().find(|entry| !entry.partial) {
+            break end;
+        }
+    };
+    assert!(end.line.iter().rev().eq(b"dne".iter().chain(&vec![0; end.line.len() - 3])), "{:?}", end.line);
+    let shim = host::stat(hull.get(&id).await.pid).expect("init").1;
+    let peak = |pid: i32| -> u64 {
+        let status = host::text(format!("/proc/{pid}/status"));
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM").trim().to_owned();
+        line.split(' ').next().expect("a number").parse().expect("a number")
+    };
+    assert!(peak(shim) < 4 * 1024, "{} kB", peak(shim));
+    assert!(peak(hull.agent.pid()) < 64 * 1024, "{} kB", peak(hull.agent.pid()));
+    let files = files(&hull.get(&id).await.log_path);
+    assert!(files.len() == 3 && files.iter().all(|(_, size)| *size <= 8 << 20), "{files:?}");
 }
 
 #[tokio::test]

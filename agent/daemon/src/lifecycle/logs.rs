@@ -57,6 +57,8 @@ pub(crate) struct Batch {
     pub(crate) next: Place,
     /// Files before them that were removed before they could be read.
     pub(crate) lost_files: u64,
+    /// An entry at or after [`LogOptions::until`] was there: what comes after it is of no interest.
+    pub(crate) over: bool,
 }
 
 impl LogOptions {
@@ -84,6 +86,7 @@ pub(crate) struct LogReader {
     /// The file has a successor, so that its end is the end.
     complete: bool,
     lost_files: u64,
+    over: bool,
     /// With `tail`: where the wanted entries of each stream start.
     start: tail::Start,
     last_time: LastTime,
@@ -105,6 +108,7 @@ impl LogReader {
             overlong: false,
             complete: false,
             lost_files: 0,
+            over: false,
             start: tail::Start::default(),
             last_time: LastTime::default(),
         };
@@ -129,7 +133,7 @@ impl LogReader {
     pub(crate) fn next_batch(&mut self) -> Result<Batch> {
         let (mut entries, mut size) = (Vec::new(), 0);
         let mut lost_files = std::mem::take(&mut self.lost_files);
-        'full: while size < BATCH {
+        'full: while size < BATCH && !self.over {
             while let Some((offset, line)) = self.take_line() {
                 if let Some(entry) = self.wanted(offset, line) {
                     size += entry.line.len() + ENTRY_OVERHEAD;
@@ -137,6 +141,9 @@ impl LogReader {
                     if size >= BATCH {
                         break 'full;
                     }
+                }
+                if self.over {
+                    break 'full;
                 }
             }
             if self.fill()? {
@@ -148,12 +155,13 @@ impl LogReader {
             }
             lost_files += std::mem::take(&mut self.lost_files);
         }
-        Ok(Batch { entries, next: self.next_place(), lost_files })
+        Ok(Batch { entries, next: self.next_place(), lost_files, over: self.over })
     }
 
     fn wanted(&mut self, offset: u64, line: Bytes) -> Option<LogEntry> {
         let entry = line::parse(line, &mut self.last_time)?;
         let place = Place { offset, ..self.place };
+        self.over |= self.options.until.is_some_and(|until| entry.time >= until);
         (self.options.wants(entry.stream, entry.time) && self.start.covers(entry.stream, place)).then_some(entry)
     }
 

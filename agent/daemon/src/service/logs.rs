@@ -71,6 +71,7 @@ impl Stream {
         loop {
             let (back, batch) = blocking(move || reader.next_batch().map(|batch| (reader, batch))).await?;
             reader = back;
+            let over = batch.over;
             if !batch.entries.is_empty() || batch.lost_files > 0 {
                 let answer = v1::StreamLogsResponse {
                     entries: batch.entries.into_iter().map(entry).collect(),
@@ -81,9 +82,11 @@ impl Stream {
                     sent = self.answers.send(Ok(answer)) => if sent.is_err() { return Ok(()) },
                     () = self.shutdown.cancelled() => return Err(shutting_down()),
                 }
-                continue;
+                if !over {
+                    continue;
+                }
             }
-            let Some(watch) = &follow else { return Ok(()) };
+            let Some(watch) = follow.as_ref().filter(|_| !over) else { return Ok(()) };
             tokio::select! {
                 changed = watch.changed() => changed?,
                 // What was written before the end is in the file: it is read to its end once more.

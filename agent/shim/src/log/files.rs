@@ -1,16 +1,16 @@
 //! The files of a log: numbered, bounded in size and number, the newest under a link. See [`hull_wire::LogPlan`].
 //!
 //! The next file is made before the link leads to it, and the link is replaced in one step. So whatever moment the shim ends at, the
-//! next one finds the newest file: the link's, or the one after it.
+//! next one finds the newest file. No number comes twice, whatever becomes of the link.
 
 use std::os::fd::OwnedFd;
 
 use hull_wire::{LogPlan, Step, log_file, log_number};
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, open, openat, readlinkat, renameat};
+use nix::fcntl::{OFlag, open, openat, readlinkat, renameat};
 use nix::sys::stat::{Mode, fstat};
 use nix::sys::uio::pread;
-use nix::unistd::{AccessFlags, UnlinkatFlags, faccessat, ftruncate, symlinkat, unlinkat, write};
+use nix::unistd::{UnlinkatFlags, ftruncate, symlinkat, unlinkat, write};
 
 use crate::failure::{At, Result};
 
@@ -23,8 +23,10 @@ pub(crate) struct Files {
     newest: OwnedFd,
     /// Number of the newest.
     number: u64,
-    /// Bytes in the newest.
+    /// Bytes of whole lines in the newest.
     size: u64,
+    /// A part of a line is behind them that could not be taken back.
+    torn: bool,
     max_size: u64,
     max_files: u64,
 }
@@ -37,16 +39,16 @@ impl Files {
 
     fn find(plan: &LogPlan) -> nix::Result<Self> {
         let (directory, link) = plan.path.rsplit_once('/').ok_or(Errno::EINVAL)?;
-        let directory = open(directory, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
+        let path = directory;
+        let directory = open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
         let linked = linked(&directory, link)?;
-        let mut number = linked.unwrap_or(0);
-        while exists(&directory, &log_file(link, number.saturating_add(1))) {
-            number += 1;
-        }
+        let numbers = numbers(path, link)?;
+        let number = numbers.iter().copied().chain(linked).max().unwrap_or(0);
         let newest = open_file(&directory, &log_file(link, number))?;
         let mut files = Self {
             link: link.to_owned(),
             size: 0,
+            torn: false,
             max_size: plan.max_size,
             max_files: plan.max_files.max(1).into(),
             directory,
@@ -61,7 +63,11 @@ impl Files {
         if files.is_torn() {
             files.next()?;
         }
-        files.prune(number);
+        for old in numbers {
+            if old.saturating_add(files.max_files) <= files.number {
+                files.remove(old);
+            }
+        }
         Ok(files)
     }
 
@@ -74,6 +80,9 @@ impl Files {
     /// lines again.
     pub(super) fn append(&mut self, lines: &[u8]) -> usize {
         let more = lines.len() as u64;
+        if self.torn && self.cut().is_err() && self.next().is_err() {
+            return 0;
+        }
         if self.size > 0 && self.size.saturating_add(more) > self.max_size && self.next().is_err() {
             return 0;
         }
@@ -83,21 +92,29 @@ impl Files {
             false => memchr::memrchr(b'\n', &lines[..written]).map_or(0, |end| end + 1),
         };
         self.size += whole as u64;
-        if whole < written
-            && let Ok(size) = i64::try_from(self.size)
-        {
-            // If that fails, the rest of the line stays, and the next line is lost to it.
-            let _stays_torn = ftruncate(&self.newest, size);
+        if whole < written {
+            self.torn = true;
+            // Otherwise before the next line.
+            let _stays_torn = self.cut();
         }
         whole
+    }
+
+    /// Takes back what is behind the last whole line.
+    fn cut(&mut self) -> nix::Result<()> {
+        ftruncate(&self.newest, i64::try_from(self.size).map_err(|_| Errno::EFBIG)?)?;
+        self.torn = false;
+        Ok(())
     }
 
     /// Begins the next file. The oldest goes before, so that its room is there for the new one.
     fn next(&mut self) -> nix::Result<()> {
         let number = self.number.checked_add(1).ok_or(Errno::EOVERFLOW)?;
-        self.prune(number);
+        if let Some(old) = number.checked_sub(self.max_files) {
+            self.remove(old);
+        }
         let newest = open_file(&self.directory, &log_file(&self.link, number))?;
-        (self.size, self.newest, self.number) = (size(&newest)?, newest, number);
+        (self.size, self.newest, self.number, self.torn) = (size(&newest)?, newest, number, false);
         // Readers go by the numbers; the link is for people, and the next file will have it.
         let _shown_later = self.show();
         Ok(())
@@ -118,16 +135,9 @@ impl Files {
         renameat(&self.directory, new.as_str(), &self.directory, link)
     }
 
-    /// Removes what is too much once there is a file of this number.
-    fn prune(&self, number: u64) {
-        let mut old = number.checked_sub(self.max_files);
-        while let Some(number) = old {
-            let name = log_file(&self.link, number);
-            if unlinkat(&self.directory, name.as_str(), UnlinkatFlags::NoRemoveDir).is_err() {
-                return;
-            }
-            old = number.checked_sub(1);
-        }
+    /// Removes a file that is too much. What can't be removed now is when the log is opened again.
+    fn remove(&self, number: u64) {
+        let _later = unlinkat(&self.directory, log_file(&self.link, number).as_str(), UnlinkatFlags::NoRemoveDir);
     }
 
     fn is_torn(&self) -> bool {
@@ -150,8 +160,15 @@ fn linked(directory: &OwnedFd, link: &str) -> nix::Result<Option<u64>> {
     }
 }
 
-fn exists(directory: &OwnedFd, name: &str) -> bool {
-    faccessat(directory, name, AccessFlags::F_OK, AtFlags::AT_SYMLINK_NOFOLLOW).is_ok()
+/// Numbers of the files in a directory.
+fn numbers(directory: &str, link: &str) -> nix::Result<Vec<u64>> {
+    let failed = |error: std::io::Error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+    let mut numbers = Vec::new();
+    for entry in std::fs::read_dir(directory).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        numbers.extend(name.to_str().and_then(|name| log_number(link, name)));
+    }
+    Ok(numbers)
 }
 
 fn open_file(directory: &OwnedFd, name: &str) -> nix::Result<OwnedFd> {
@@ -222,6 +239,19 @@ mod tests {
         files.append(b"next\n");
         assert_eq!(fs::read_to_string(at("log")).unwrap(), "new\nnext\n");
         assert_eq!(names(directory.path()), ["log", "log.0", "log.1"]);
+    }
+
+    #[test]
+    fn no_number_comes_twice_and_no_gap_keeps_files() {
+        let directory = tempfile::tempdir().unwrap();
+        for name in ["log.2", "log.3", "log.6", "log.7"] {
+            fs::write(directory.path().join(name), format!("{name}\n")).unwrap();
+        }
+        let mut files = Files::open(&plan(directory.path(), 10, 3)).unwrap();
+        assert_eq!(names(directory.path()), ["log", "log.6", "log.7"]);
+        assert_eq!(files.append(b"more\n"), 5);
+        assert_eq!(fs::read_to_string(directory.path().join("log")).unwrap(), "more\n");
+        assert_eq!(names(directory.path()), ["log", "log.6", "log.7", "log.8"]);
     }
 
     #[test]

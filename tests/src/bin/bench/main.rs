@@ -5,12 +5,14 @@
 //! sample to `target/bench/SECTION.json`.
 //!
 //! ```text
-//!   bench [--only start,rate,memory,stats,syscalls,pull] [--parts small-gz,eight,…] [--rounds N] [--containers N]
+//!   bench [--only start,exec,streams,rate,memory,stats,syscalls,pull] [--parts small-gz,eight,…] [--rounds N] [--containers N]
 //! ```
 #![forbid(unsafe_code)]
 
 mod client;
+mod cpu;
 mod disk;
+mod exec;
 mod floor;
 mod latency;
 mod memory;
@@ -20,6 +22,7 @@ mod pull;
 mod rate;
 mod report;
 mod stats;
+mod streams;
 mod summary;
 mod syscalls;
 
@@ -29,8 +32,8 @@ use std::process::ExitCode;
 type Error = Box<dyn std::error::Error + Send + Sync>;
 type Result<T, E = Error> = std::result::Result<T, E>;
 
-const USAGE: &str = "usage: bench [--only start,rate,memory,stats,syscalls,pull] [--parts small-gz,eight,…] [--rounds N] [--containers N]";
-const SECTIONS: [&str; 6] = ["start", "rate", "memory", "stats", "syscalls", "pull"];
+const USAGE: &str = "usage: bench [--only start,exec,streams,rate,memory,stats,syscalls,pull] [--parts small-gz,eight,…] [--rounds N] [--containers N]";
+const SECTIONS: [&str; 8] = ["start", "exec", "streams", "rate", "memory", "stats", "syscalls", "pull"];
 
 /// What to measure.
 #[derive(Debug)]
@@ -91,6 +94,8 @@ async fn run(options: &Options) -> Result<()> {
         // Each publishes before its agent goes, which fails where anything is left behind.
         match section.as_str() {
             "start" => latency::measure(options.rounds).await?,
+            "exec" => exec::measure(options.rounds).await?,
+            "streams" => streams::measure().await?,
             "rate" => rate::measure(options.containers).await?,
             "memory" => memory::measure().await?,
             "stats" => stats::measure(options.containers).await?,

@@ -9,7 +9,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use serde_json::{Value, json};
 
 use crate::Result;
-use crate::client::STAMP;
+use crate::client::{SLEEP, STAMP};
 use crate::node::group_prefix;
 use crate::report::complain;
 
@@ -44,24 +44,73 @@ impl Peer {
         let mut spec: Value = serde_json::from_str(runtime_spec)?;
         spec["ociVersion"] = json!("1.0.2");
         spec["root"] = json!({ "path": rootfs, "readonly": false });
-        spec["process"]["args"] = json!(STAMP);
         spec["process"]["terminal"] = json!(false);
         Ok(Some(Self { name, version, root: state.join(format!("{name}-state")), bundle, spec, runs: 0 }))
     }
 
     /// Runs the job to its end.
     pub(crate) async fn run(&mut self) -> Result<Run> {
+        let id = self.next(STAMP)?;
+        let mut command = self.command(&["run", "--bundle"]);
+        command.arg(&self.bundle).arg(&id);
+        timed(command).await.map_err(|e| format!("{} run: {e}", self.name).into())
+    }
+
+    /// Starts a container that sleeps; its id.
+    pub(crate) async fn start_sleeper(&mut self) -> Result<String> {
+        let id = self.next(SLEEP)?;
+        let mut command = self.command(&["run", "--detach", "--bundle"]);
+        // Its streams are the container's, so they must not be pipes that somebody reads to the end.
+        let status = command.arg(&self.bundle).arg(&id).stdout(Stdio::null()).stderr(Stdio::null()).status().await?;
+        status.success().then_some(id).ok_or_else(|| format!("{} run --detach: {status}", self.name).into())
+    }
+
+    /// Executes a program in a container, to its end; milliseconds.
+    pub(crate) async fn exec(&self, id: &str, argv: &[&str]) -> Result<f64> {
+        let mut command = self.command(&["exec", id]);
+        finish(command.args(argv)).await.map_err(|e| format!("{} exec: {e}", self.name).into())
+    }
+
+    /// Kills and removes a container.
+    pub(crate) async fn delete(&self, id: &str) -> Result<()> {
+        finish(&mut self.command(&["delete", "--force", id])).await.map(drop)
+    }
+
+    /// Writes the bundle's next spec; the container's id.
+    pub(crate) fn next(&mut self, argv: &[&str]) -> Result<String> {
         self.runs += 1;
-        let id = format!("{}-{}", self.name, self.runs);
+        let id = format!("{}-{}-{}", self.name, std::process::id(), self.runs);
         self.spec["linux"]["cgroupsPath"] = json!(format!("/{}-peers/{id}", group_prefix()));
+        self.spec["process"]["args"] = json!(argv);
         std::fs::write(self.bundle.join("config.json"), serde_json::to_vec(&self.spec)?)?;
+        Ok(id)
+    }
+
+    /// The directory of the bundle.
+    pub(crate) fn bundle(&self) -> &Path {
+        &self.bundle
+    }
+
+    /// The command with what it always needs, and these words.
+    pub(crate) fn command(&self, words: &[&str]) -> tokio::process::Command {
         let mut command = tokio::process::Command::new(self.name);
         command.arg("--root").arg(&self.root);
         if self.name == "crun" {
             command.arg("--cgroup-manager=cgroupfs");
         }
-        command.arg("run").arg("--bundle").arg(&self.bundle).arg(&id).stdin(Stdio::null());
-        timed(command).await.map_err(|e| format!("{} run: {e}", self.name).into())
+        command.args(words).stdin(Stdio::null());
+        command
+    }
+}
+
+/// Runs a command to its end; milliseconds.
+pub(crate) async fn finish(command: &mut tokio::process::Command) -> Result<f64> {
+    let started = Instant::now();
+    let output = command.output().await?;
+    let whole = started.elapsed().as_secs_f64() * 1e3;
+    match output.status.success() {
+        true => Ok(whole),
+        false => Err(format!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim()).into()),
     }
 }
 

@@ -107,6 +107,20 @@ fn times_and_stream_narrow() {
 }
 
 #[test]
+fn nothing_is_read_after_the_wanted_time() {
+    let log = Log::new(&numbered(0, 3));
+    let until = LogOptions { until: Some(1_714_557_602_000_000_000), ..LogOptions::default() };
+    let mut reader = LogReader::open(&log.path(), until).unwrap();
+    let batch = reader.next_batch().unwrap();
+    assert_eq!((numbers(&batch.entries), batch.over), (vec![0, 1], true));
+    // However much is written meanwhile.
+    log.append(&numbered(3, 50));
+    let batch = reader.next_batch().unwrap();
+    assert_eq!((batch.entries.len(), batch.over), (0, true));
+    assert!(reader.buffer.len() < BLOCK);
+}
+
+#[test]
 fn what_is_torn_or_foreign_is_left_out() {
     let mut contents = b"\0\0\0\0garbage\n2024-13-01T10:00:00Z stdout F bad month\n".to_vec();
     contents.extend(b"2024-05-01T10:00:00Z stdout X bad tag\nstdout F no time\n\n");

@@ -13,6 +13,7 @@ use tonic::transport::Channel;
 
 use crate::Result;
 use crate::client::Client;
+use crate::cpu::cpu_of;
 use crate::disk::run;
 
 /// What one pull costs, seconds.
@@ -231,12 +232,4 @@ fn cpu_of_children() -> Result<f64> {
         Duration::from_micros((time.tv_sec() * 1_000_000 + time.tv_usec()).cast_unsigned())
     };
     Ok((seconds(usage.user_time()) + seconds(usage.system_time())).as_secs_f64())
-}
-
-/// Processor time of a process and its children that have ended, seconds; proc_pid_stat(5).
-fn cpu_of(pid: i32) -> Result<f64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let (_, fields) = stat.rsplit_once(')').ok_or("a strange /proc/PID/stat")?;
-    let ticks = fields.split_whitespace().skip(11).take(4).map(str::parse::<u32>).sum::<Result<u32, _>>()?;
-    Ok(f64::from(ticks) / 100.0)
 }
