@@ -7,6 +7,7 @@ mod command;
 mod completion;
 mod context;
 mod copy;
+mod dashboard;
 mod error;
 mod output;
 mod registry;

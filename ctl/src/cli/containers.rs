@@ -50,7 +50,7 @@ pub(crate) enum ContainerVerb {
     Attach(AttachFlags),
     /// Give a container another name
     Rename(RenameFlags),
-    /// Show the processes of a container
+    /// Watch all containers on a dashboard, or list the processes of one
     Top(TopFlags),
     /// Show what containers use
     Stats(StatsFlags),

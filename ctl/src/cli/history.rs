@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use super::OutputFlag;
+use super::{DataFormat, OutputFlag};
 use crate::completion;
 
 // `rename`.
@@ -18,11 +18,15 @@ pub(crate) struct RenameFlags {
 // `top`.
 #[derive(Debug, Args)]
 pub(crate) struct TopFlags {
-    #[command(flatten)]
-    pub(crate) output: OutputFlag,
-    /// Id, prefix of an id, or name
+    /// Format of the list of processes
+    #[arg(short, long, value_enum, value_name = "FORMAT", requires = "container")]
+    pub(crate) output: Option<DataFormat>,
+    /// Time between readings of the dashboard, 100ms to 1h
+    #[arg(long, value_name = "DURATION", conflicts_with = "container")]
+    pub(crate) interval: Option<String>,
+    /// Id, prefix of an id, or name; without it, a dashboard of all
     #[arg(add = completion::containers())]
-    pub(crate) container: String,
+    pub(crate) container: Option<String>,
 }
 
 /// How events are shown.

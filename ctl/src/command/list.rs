@@ -146,7 +146,7 @@ async fn fitting(client: &Client, conditions: &ContainerConditions, last: usize)
 }
 
 /// At most `last` containers that fit the filter, newest first.
-pub(super) async fn pages(client: &Client, filter: ContainerFilter, last: usize) -> Result<Vec<Container>> {
+pub(crate) async fn pages(client: &Client, filter: ContainerFilter, last: usize) -> Result<Vec<Container>> {
     let mut containers = Vec::new();
     let mut page_token = String::new();
     loop {

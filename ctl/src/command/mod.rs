@@ -32,7 +32,9 @@ mod why;
 
 use futures_util::{StreamExt as _, stream};
 
-use crate::cli::{Cli, Command, ContainerCommand, ContainerVerb, ImageCommand};
+pub(crate) use list::pages;
+
+use crate::cli::{Cli, Command, Connection, ContainerCommand, ContainerVerb, ImageCommand};
 use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::output;
@@ -45,7 +47,7 @@ pub(crate) async fn run(cli: Cli) -> Result<u8> {
     let connect = Client::connect(&cli.connection);
     match cli.command {
         Command::Verb(verb) | Command::Container(ContainerCommand::Verb(verb)) => {
-            Box::pin(containers(connect, verb)).await
+            Box::pin(containers(&cli.connection, connect, verb)).await
         }
         Command::Events(flags) => events::events(connect, flags).await,
         Command::Why(flags) => why::why(connect.await?, flags).await,
@@ -72,7 +74,11 @@ pub(crate) async fn run(cli: Cli) -> Result<u8> {
     }
 }
 
-async fn containers(connect: impl Future<Output = Result<Client>>, verb: ContainerVerb) -> Result<u8> {
+async fn containers(
+    connection: &Connection,
+    connect: impl Future<Output = Result<Client>>,
+    verb: ContainerVerb,
+) -> Result<u8> {
     match verb {
         ContainerVerb::Run(flags) => Box::pin(run::run(connect, *flags)).await,
         ContainerVerb::Create(flags) => Box::pin(run::create(connect, *flags)).await,
@@ -91,7 +97,7 @@ async fn containers(connect: impl Future<Output = Result<Client>>, verb: Contain
         ContainerVerb::Exec(flags) => Box::pin(exec::exec(connect, flags)).await,
         ContainerVerb::Attach(flags) => Box::pin(attach::attach(connect, flags)).await,
         ContainerVerb::Rename(flags) => lifecycle::rename(connect.await?, flags).await,
-        ContainerVerb::Top(flags) => top::top(connect.await?, flags).await,
+        ContainerVerb::Top(flags) => Box::pin(top::top(connection, connect, flags)).await,
         ContainerVerb::Stats(flags) => stats::stats(connect, flags).await,
         ContainerVerb::Commit(flags) => Box::pin(commit::commit(connect, flags)).await,
         ContainerVerb::Cp(flags) => Box::pin(copy::copy(connect, flags)).await,

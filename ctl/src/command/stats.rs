@@ -25,9 +25,7 @@ const CLEAR_BELOW: &str = "\x1b[J";
 /// Shows what containers use, again and again.
 pub(crate) async fn stats(connect: impl Future<Output = Result<Client>>, flags: StatsFlags) -> Result<u8> {
     let shape = ListShape::of(&flags.output)?;
-    let interval = flags.interval.as_deref().map(|text| spec::duration("--interval", text)).transpose()?;
-    let interval = interval.map(prost_types::Duration::try_from).transpose();
-    let interval = interval.map_err(|_| Error::new("--interval: too long"))?.or(flags.no_stream.then_some(SINGLE));
+    let interval = pace("--interval", flags.interval.as_deref())?.or(flags.no_stream.then_some(SINGLE));
     let selector = StatsSelector { containers: flags.containers, ..StatsSelector::default() };
     let groups = if flags.node { vec![StatsGroup::Node.into()] } else { Vec::new() };
     let request = StreamStatsRequest { selector: Some(selector), interval, groups, ..StreamStatsRequest::default() };
@@ -59,6 +57,13 @@ pub(crate) async fn stats(connect: impl Future<Output = Result<Client>>, flags: 
         }
     }
     Ok(0)
+}
+
+/// Time between frames, as a flag says it.
+pub(super) fn pace(flag: &str, text: Option<&str>) -> Result<Option<prost_types::Duration>> {
+    let interval = text.map(|text| spec::duration(flag, text)).transpose()?;
+    let interval = interval.map(prost_types::Duration::try_from).transpose();
+    interval.map_err(|_| Error::new(format!("{flag}: too long")))
 }
 
 /// One frame, one line.

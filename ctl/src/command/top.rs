@@ -1,4 +1,4 @@
-//! `top`: the processes of a container.
+//! `top`: the processes of a container, or a dashboard.
 
 use std::time::Duration;
 
@@ -6,8 +6,10 @@ use hull_proto::v1::{Process, TopContainerRequest};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::cli::TopFlags;
+use super::stats::pace;
+use crate::cli::{Connection, DataFormat, TopFlags};
 use crate::client::Client;
+use crate::dashboard;
 use crate::error::Result;
 use crate::output::{self, Table, ago, bytes, duration_text, moment};
 
@@ -31,11 +33,21 @@ struct ProcessView {
     args: Vec<String>,
 }
 
-/// Shows them.
-pub(crate) async fn top(client: Client, flags: TopFlags) -> Result<u8> {
-    let request = TopContainerRequest { container: flags.container };
-    let answer = client.containers().top_container(request).await?.into_inner();
-    if let Some(format) = flags.output.output {
+/// Shows those of one container, or the dashboard of all.
+pub(crate) async fn top(
+    connection: &Connection,
+    connect: impl Future<Output = Result<Client>>,
+    flags: TopFlags,
+) -> Result<u8> {
+    match flags.container {
+        Some(container) => processes(connect.await?, container, flags.output).await,
+        None => Box::pin(dashboard::run(connection, pace("--interval", flags.interval.as_deref())?)).await,
+    }
+}
+
+async fn processes(client: Client, container: String, format: Option<DataFormat>) -> Result<u8> {
+    let answer = client.containers().top_container(TopContainerRequest { container }).await?.into_inner();
+    if let Some(format) = format {
         output::data(format, &answer.processes.into_iter().map(ProcessView::from).collect::<Vec<_>>())?;
         return Ok(0);
     }

@@ -24,7 +24,7 @@ use serde::Serialize;
 use crate::cli::DataFormat;
 use crate::error::{Error, Result};
 
-pub(crate) use color::{Style, choose, on_stderr};
+pub(crate) use color::{Style, choose, on_stderr, on_stdout};
 pub(crate) use container::{ContainerView, command_text, status_text};
 pub(crate) use disk::DiskUsageView;
 pub(crate) use event::{EventView, event_types};

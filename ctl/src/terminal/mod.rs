@@ -3,6 +3,7 @@
 mod ask;
 mod detach;
 mod raw;
+mod screen;
 mod session;
 mod signals;
 mod stdio;
@@ -10,5 +11,6 @@ mod stdio;
 pub(crate) use ask::{ask, ask_secretly};
 pub(crate) use detach::DetachKeys;
 pub(crate) use raw::{RawMode, stdin_is_terminal, terminal_size};
+pub(crate) use screen::Screen;
 pub(crate) use session::{Ending, Input, Output, Peer, Session, Shown, Streams};
 pub(crate) use signals::{Signals, WindowChanges};

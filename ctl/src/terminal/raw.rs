@@ -24,12 +24,17 @@ impl RawMode {
         tcsetattr(io::stdin(), OptionalActions::Now, &raw).map_err(wrong)?;
         Ok(Self { before })
     }
+
+    /// Switches back, ahead of its end.
+    pub(super) fn restore(&self) {
+        // It fails only where the terminal has gone, and then there is nothing to restore.
+        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
+    }
 }
 
 impl Drop for RawMode {
     fn drop(&mut self) {
-        // It fails only where the terminal has gone, and then there is nothing to restore.
-        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
+        self.restore();
     }
 }
 

@@ -14,7 +14,7 @@ use tonic::{Response, Status, Streaming};
 use super::detach::DetachKeys;
 use super::raw::{RawMode, terminal_size};
 use super::signals::{Signals, WindowChanges};
-use super::stdio::{Sink, Writer, read_stdin};
+use super::stdio::{self, Sink, Writer, read_stdin};
 use crate::error::{Error, Result};
 
 /// Messages that wait for the connection.
@@ -160,7 +160,7 @@ impl<P: Peer> Session<P> {
 
     /// Carries everything until the program ends or the caller leaves.
     pub(crate) async fn run(mut self, mut streams: Streams, mut signals: Signals) -> Result<Ending> {
-        let writer = Writer::spawn()?;
+        let writer = Writer::spawn(stdio::QUEUE)?;
         let ending = self.carry(&writer, &mut streams, &mut signals).await;
         if let Err(Error::Interrupted(_)) = ending {
             return ending;

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 /// Bytes read at once.
 const PIECE: usize = 64 << 10;
 /// Pieces that wait in either direction.
-const QUEUE: usize = 8;
+pub(super) const QUEUE: usize = 8;
 
 /// What is read from standard input, until it ends. The thread may stay in its read; it ends with the process.
 pub(super) fn read_stdin() -> Result<mpsc::Receiver<Bytes>> {
@@ -54,8 +54,9 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn spawn() -> Result<Self> {
-        let (queue, mut pieces) = mpsc::channel::<(Sink, Bytes)>(QUEUE);
+    /// With a queue for so many pieces.
+    pub(super) fn spawn(length: usize) -> Result<Self> {
+        let (queue, mut pieces) = mpsc::channel::<(Sink, Bytes)>(length);
         let (end, done) = oneshot::channel();
         // Copies of the descriptors, because std keeps an incomplete line of standard output back.
         let copy =

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
+use std::num::NonZero;
 use std::os::fd::AsFd as _;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
@@ -112,11 +113,11 @@ fn exit_code(child: &mut Child, described: &str) -> i32 {
 }
 
 /// `hullctl` on a terminal of its own.
-#[derive(Debug)]
 pub struct Pty {
     child: Child,
     master: File,
     seen: String,
+    screen: vt100::Parser,
 }
 
 impl Pty {
@@ -125,6 +126,14 @@ impl Pty {
     /// # Panics
     /// If it cannot.
     pub fn start(agent: &Agent, words: &[&str], rows: u16, columns: u16) -> Self {
+        Self::start_with(agent, words, rows, columns, &[])
+    }
+
+    /// The same, with variables of the environment.
+    ///
+    /// # Panics
+    /// If it cannot.
+    pub fn start_with(agent: &Agent, words: &[&str], rows: u16, columns: u16, variables: &[(&str, &str)]) -> Self {
         let size = nix::pty::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let pair = nix::pty::openpty(Some(&size), None).expect("openpty");
         let mut command = Command::new("setsid");
@@ -135,10 +144,12 @@ impl Pty {
             .arg("-H")
             .arg(agent.endpoint())
             .args(words)
-            .env("TERM", "xterm");
+            .env("TERM", "xterm")
+            .envs(variables.iter().copied());
         let slave = || Stdio::from(pair.slave.try_clone().expect("dup"));
         let child = command.stdin(slave()).stdout(slave()).stderr(slave()).spawn().expect("starting hullctl");
-        Self { child, master: File::from(pair.master), seen: String::new() }
+        let screen = vt100::Parser::new(cells(rows), cells(columns), 0);
+        Self { child, master: File::from(pair.master), seen: String::new(), screen }
     }
 
     /// Process id of `hullctl`.
@@ -158,7 +169,8 @@ impl Pty {
     ///
     /// # Panics
     /// If the terminal is gone.
-    pub fn resize(&self, rows: u16, columns: u16) {
+    pub fn resize(&mut self, rows: u16, columns: u16) {
+        self.screen.screen_mut().set_size(cells(rows), cells(columns));
         let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         rustix::termios::tcsetwinsize(&self.master, size).expect("resizing the terminal");
     }
@@ -179,6 +191,38 @@ impl Pty {
         }
     }
 
+    /// What a person sees.
+    pub fn screen(&self) -> &vt100::Screen {
+        self.screen.screen()
+    }
+
+    /// Reads until what a person sees fulfils a condition.
+    ///
+    /// # Panics
+    /// If it does not in time.
+    pub fn until_seen(&mut self, what: &str, fulfilled: impl Fn(&str) -> bool) {
+        let start = Instant::now();
+        while !fulfilled(&self.screen().contents()) {
+            let ended = !self.read();
+            assert!(!ended && start.elapsed() < wait::soon(), "{what}: {}", self.screen().contents());
+        }
+    }
+
+    /// Whether lines are edited and echoed by the terminal, as a shell leaves it.
+    ///
+    /// # Panics
+    /// If the terminal is gone.
+    pub fn is_cooked(&self) -> bool {
+        use rustix::termios::LocalModes;
+        let modes = rustix::termios::tcgetattr(&self.master).expect("tcgetattr").local_modes;
+        modes.contains(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG)
+    }
+
+    /// Waits for the end without reading; the exit code.
+    pub fn wait_unread(&mut self) -> i32 {
+        exit_code(&mut self.child, "hullctl on a terminal that nobody reads")
+    }
+
     /// Reads what there is; false at the end.
     fn read(&mut self) -> bool {
         let mut ready = [PollFd::new(self.master.as_fd(), PollFlags::POLLIN)];
@@ -189,6 +233,7 @@ impl Pty {
         match self.master.read(&mut buffer) {
             Ok(0) | Err(_) => false,
             Ok(length) => {
+                self.screen.process(&buffer[..length]);
                 self.seen.push_str(&String::from_utf8_lossy(&buffer[..length]));
                 true
             }
@@ -197,14 +242,30 @@ impl Pty {
 
     /// Reads to the end; the exit code and what was shown since the last text that was waited for.
     pub fn finish(mut self) -> (i32, String) {
+        let code = self.end();
+        (code, std::mem::take(&mut self.seen))
+    }
+
+    /// Reads to the end; the exit code.
+    pub fn end(&mut self) -> i32 {
         let start = Instant::now();
         while self.read()
             && start.elapsed() < wait::soon()
             && self.child.try_wait().is_ok_and(|status| status.is_none())
         {}
-        let code = exit_code(&mut self.child, "hullctl on a terminal");
-        (code, std::mem::take(&mut self.seen))
+        exit_code(&mut self.child, "hullctl on a terminal")
     }
+}
+
+impl std::fmt::Debug for Pty {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pty").field("child", &self.child).field("seen", &self.seen).finish_non_exhaustive()
+    }
+}
+
+/// Rows or columns of a terminal that can be looked at.
+fn cells(count: u16) -> NonZero<u16> {
+    NonZero::new(count).expect("a terminal with cells")
 }
 
 impl Drop for Pty {

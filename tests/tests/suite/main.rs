@@ -11,6 +11,7 @@ mod copy;
 mod copy_cli;
 mod copy_ends;
 mod copy_hostile;
+mod dashboard;
 mod disk;
 mod events;
 mod exec;
