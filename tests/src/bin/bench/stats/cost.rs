@@ -9,6 +9,7 @@ use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 
 use crate::Result;
+use crate::cpu::millis_of_threads;
 use crate::node::Node;
 
 /// Milliseconds of processor time that a process has had, ended threads included.
@@ -19,17 +20,7 @@ pub(super) fn of_process(pid: i32) -> Result<f64> {
 
 /// Milliseconds of processor time of the agent's threads that read statistics.
 pub(super) fn of_sampler(node: &Node) -> Result<f64> {
-    let mut nanos = 0_u64;
-    for task in std::fs::read_dir(format!("/proc/{}/task", node.agent.pid()))? {
-        let path = task?.path();
-        // One may end meanwhile.
-        let Ok(name) = std::fs::read_to_string(path.join("comm")) else { continue };
-        let Ok(times) = std::fs::read_to_string(path.join("schedstat")) else { continue };
-        if name.starts_with("stats") {
-            nanos += times.split(' ').next().unwrap_or_default().parse::<u64>()?;
-        }
-    }
-    Ok(Duration::from_nanos(nanos).as_secs_f64() * 1e3)
+    millis_of_threads(node.agent.pid(), |name| name.starts_with("stats"))
 }
 
 /// The agent's share of a core, in percent, since some time.
