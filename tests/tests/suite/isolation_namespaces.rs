@@ -121,7 +121,9 @@ async fn processes_are_seen_within_the_pid_namespace_alone() {
 #[tokio::test]
 async fn loopback_is_up_in_a_new_network_namespace() {
     let hull = Session::shared().await;
-    let line = "nc -l -p 8000 127.0.0.1 >/tmp/got & while ! echo hello | nc 127.0.0.1 8000; do sleep 0.05; done; wait; cat /tmp/got";
+    // The server's input never ends: at its end the client would go, perhaps before it has said anything.
+    let line = "mkfifo /tmp/in; nc -l -p 8000 127.0.0.1 <>/tmp/in >/tmp/got & \
+                while ! echo hello | nc 127.0.0.1 8000; do sleep 0.05; done; wait; cat /tmp/got";
     assert!(hull.output(hull.shell(line)).await.text().contains("hello"));
     let up = hull.output(hull.shell("ip addr show lo")).await.text();
     assert!(up.contains("127.0.0.1/8") && up.contains("UP"), "{up}");
