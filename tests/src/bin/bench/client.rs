@@ -74,11 +74,16 @@ impl Client {
     }
 }
 
+/// A command line as the API takes it.
+pub(crate) fn words(argv: &[&str]) -> Vec<String> {
+    argv.iter().map(|&word| word.to_owned()).collect()
+}
+
 /// What everybody runs: `argv` with limits, new namespaces of every kind but user and time, hull's defaults otherwise.
 fn job(argv: &[&str], auto_remove: bool) -> v1::ContainerConfig {
     v1::ContainerConfig {
         image: IMAGE.into(),
-        args: argv.iter().map(|&a| a.into()).collect(),
+        args: words(argv),
         auto_remove,
         resources: Some(v1::Resources {
             memory_max: Some(MEMORY_MAX),

@@ -3,16 +3,15 @@
 
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt as _;
-use hull_proto::v1::{ExecStart, ExecSyncRequest, WaitCondition};
+use hull_proto::v1::{ExecStart, ExecSyncRequest};
 use hull_tests::harness::{Clients, Ctl, ExecSession, connect, host};
 
 use crate::Result;
-use crate::client::{SLEEP, STAMP};
-use crate::cpu::{cpu_of, millis_of_threads};
+use crate::client::{SLEEP, words};
+use crate::cpu::{of_family, of_process};
 use crate::node::Node;
 use crate::peers::{self, Groups, Peer, WithoutUnified};
-use crate::rate::remove_all;
+use crate::rate::{remove_all, start_sleepers};
 use crate::report::{Goal, Measure, Report};
 use crate::summary::{median, p99};
 
@@ -44,10 +43,7 @@ pub(crate) async fn measure(rounds: usize) -> Result<()> {
 type Turns = Vec<(String, Vec<f64>)>;
 
 async fn latencies(node: &Node, clients: &Clients, rounds: usize, report: &mut Report) -> Result<()> {
-    let created = node.client.start(STAMP, false).await?;
-    node.client.wait(&created.id, WaitCondition::NotRunning).await?;
-    let (_, spec) = node.client.get(&created.id).await?;
-    node.client.remove(&created.id).await?;
+    let spec = node.runtime_spec().await?;
     let ours = node.client.start(SLEEP, false).await?.id;
     let (state, rootfs) = (&node.state, node.rootfs()?);
     let peers = ["crun", "runc"].iter().filter_map(|name| Peer::prepare(name, state, &rootfs, &spec).transpose());
@@ -108,10 +104,6 @@ fn figures(report: &mut Report, turns: &Turns) {
     }
 }
 
-fn words(argv: &[&str]) -> Vec<String> {
-    argv.iter().map(|&word| word.to_owned()).collect()
-}
-
 /// From the call to its end, milliseconds.
 async fn exec(clients: &Clients, id: &str) -> Result<f64> {
     let begun = Instant::now();
@@ -132,8 +124,7 @@ async fn exec_sync(clients: &Clients, id: &str) -> Result<f64> {
 
 /// Containers with a probe a second each.
 async fn probes(node: &Node, clients: &Clients, report: &mut Report) -> Result<()> {
-    let starts = futures_util::stream::iter(0..PROBED).map(|_| node.client.start(SLEEP, false));
-    let created = starts.buffer_unordered(4).collect::<Vec<_>>().await.into_iter().collect::<Result<Vec<_>>>()?;
+    let created = start_sleepers(&node.client, PROBED).await?;
     let shims = created.iter().filter_map(|container| Some(host::stat(container.pid)?.1)).collect::<Vec<_>>();
     let ids: Vec<String> = created.into_iter().map(|container| container.id).collect();
     let all = || shims.iter().copied().chain([node.agent.pid()]);
@@ -143,7 +134,9 @@ async fn probes(node: &Node, clients: &Clients, report: &mut Report) -> Result<(
         .into_iter()
         .collect::<Result<Vec<_>>>()?;
     let begun = Instant::now();
-    let before = (own_millis(all())?, whole_millis(all())?);
+    let own = || all().map(of_process).sum::<Result<f64>>();
+    let whole = || all().map(|pid| Ok(of_family(pid)? * 1e3)).sum::<Result<f64>>();
+    let before = (own()?, whole()?);
     let probes = ids.iter().enumerate().map(|(index, id)| async move {
         let spread = Duration::from_secs(1) * u32::try_from(index)? / u32::try_from(PROBED)?;
         let mut clock = tokio::time::interval_at((begun + spread).into(), Duration::from_secs(1));
@@ -157,7 +150,7 @@ async fn probes(node: &Node, clients: &Clients, report: &mut Report) -> Result<(
     let samples = futures_util::future::join_all(probes).await.into_iter().collect::<Result<Vec<_>>>()?.concat();
     let seconds = begun.elapsed().as_secs_f64();
     let share = |before: f64, now: f64| (now - before) / seconds / 10.0;
-    let (own, whole) = (share(before.0, own_millis(all())?), share(before.1, whole_millis(all())?));
+    let (own, whole) = (share(before.0, own()?), share(before.1, whole()?));
     report.figure(
         format!("{PROBED} containers, a probe a second: agent and shims"),
         "% of a core",
@@ -167,14 +160,4 @@ async fn probes(node: &Node, clients: &Clients, report: &mut Report) -> Result<(
     report.figure("the same with births and the programs themselves", "% of a core", whole, Goal::None);
     report.measure(Measure::new("a probe", "ms", samples));
     remove_all(&node.client, &ids).await.map(drop)
-}
-
-/// Processor time that these have had themselves, milliseconds.
-fn own_millis(pids: impl Iterator<Item = i32>) -> Result<f64> {
-    pids.map(|pid| millis_of_threads(pid, |_| true)).sum()
-}
-
-/// Processor time of these and of their children that have ended, milliseconds.
-fn whole_millis(pids: impl Iterator<Item = i32>) -> Result<f64> {
-    pids.map(|pid| Ok(cpu_of(pid)? * 1e3)).sum()
 }

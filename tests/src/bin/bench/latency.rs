@@ -74,10 +74,7 @@ pub(crate) async fn measure(rounds: usize) -> Result<()> {
 impl Contest {
     async fn prepare() -> Result<Self> {
         let node = Node::start().await?;
-        let created = node.client.start(STAMP, false).await?;
-        node.client.wait(&created.id, WaitCondition::NotRunning).await?;
-        let (_, spec) = node.client.get(&created.id).await?;
-        node.client.remove(&created.id).await?;
+        let spec = node.runtime_spec().await?;
         let (state, rootfs) = (&node.state, node.rootfs()?);
         let peers = ["crun", "runc"].iter().filter_map(|name| Peer::prepare(name, state, &rootfs, &spec).transpose());
         let peers = peers.collect::<Result<Vec<_>>>()?;

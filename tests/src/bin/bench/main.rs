@@ -12,6 +12,7 @@
 mod client;
 mod cpu;
 mod disk;
+mod engines;
 mod exec;
 mod floor;
 mod latency;

@@ -2,12 +2,9 @@
 //!
 //! PSS counts private pages and this process's share of common ones, so that the shims' common program counts once.
 
-use futures_util::StreamExt as _;
-
 use crate::Result;
-use crate::client::SLEEP;
 use crate::node::Node;
-use crate::rate::remove_all;
+use crate::rate::{remove_all, start_sleepers};
 use crate::report::{Goal, Measure, Report};
 use crate::summary::median;
 
@@ -25,8 +22,7 @@ pub(crate) async fn measure() -> Result<()> {
     report.figure("agent with no container", "MB", none / 1024.0, Goal::AtMost(25.0));
     let mut ids: Vec<String> = Vec::new();
     for level in LEVELS {
-        let starts = futures_util::stream::iter(ids.len()..level).map(|_| node.client.start(SLEEP, false));
-        let created = starts.buffer_unordered(4).collect::<Vec<_>>().await.into_iter().collect::<Result<Vec<_>>>()?;
+        let created = start_sleepers(&node.client, level - ids.len()).await?;
         ids.extend(created.into_iter().map(|c| c.id));
         tokio::time::sleep(REST).await;
         let agent = pss_kib(node.agent.pid())?;

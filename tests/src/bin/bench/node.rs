@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hull_proto::v1::ImportStart;
+use hull_proto::v1::{ImportStart, WaitCondition};
 use hull_tests::harness::{Agent, AgentOptions, Rootfs, connect, image};
 
-use crate::client::{Client, IMAGE};
+use crate::client::{Client, IMAGE, STAMP};
 use crate::disk::Disk;
 use crate::{Result, floor};
 
@@ -47,6 +47,15 @@ impl Node {
     /// A short path on the same disk, for peers that want one.
     pub(crate) fn beside(&self, name: &str) -> PathBuf {
         self.disk.path().join(name)
+    }
+
+    /// The OCI runtime spec of the job.
+    pub(crate) async fn runtime_spec(&self) -> Result<String> {
+        let created = self.client.start(STAMP, false).await?;
+        self.client.wait(&created.id, WaitCondition::NotRunning).await?;
+        let (_, spec) = self.client.get(&created.id).await?;
+        self.client.remove(&created.id).await?;
+        Ok(spec)
     }
 
     /// The image's root file system as a directory, for those who do without images.

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
+use hull_proto::v1::CreateContainerResponse;
 
 use crate::Result;
 use crate::client::{Client, SLEEP};
@@ -15,6 +16,8 @@ const WINDOW: usize = 30;
 /// The level that goals are set at, and how often it is measured.
 const LEVEL: usize = 8;
 const REPEATS: usize = 3;
+/// Starts side by side where they are not what is measured.
+const STARTERS: usize = 4;
 /// Removals side by side.
 const REMOVERS: usize = 16;
 
@@ -83,6 +86,12 @@ async fn run_batch(client: &Client, level: usize, containers: usize) -> Result<B
     batch.answered.sort();
     batch.removal = remove_all(client, &ids).await?;
     Ok(batch)
+}
+
+/// Starts containers that sleep, several side by side.
+pub(crate) async fn start_sleepers(client: &Client, count: usize) -> Result<Vec<CreateContainerResponse>> {
+    let starts = futures_util::stream::iter(0..count).map(|_| client.start(SLEEP, false)).buffer_unordered(STARTERS);
+    starts.collect::<Vec<_>>().await.into_iter().collect()
 }
 
 /// Removes running containers, several side by side.

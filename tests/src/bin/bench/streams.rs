@@ -5,13 +5,15 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use hull_proto::v1::{
-    ContainerConfig, CreateContainerRequest, ExecStart, LogConfig, WaitCondition, attach_response, exec_response,
+    ContainerConfig, CreateContainerRequest, ExecStart, LogConfig, StartContainerRequest, WaitCondition,
+    attach_response, exec_response,
 };
 use hull_tests::harness::{AttachSession, Clients, ExecSession, connect, wait};
 
 use crate::Result;
-use crate::client::{IMAGE, SLEEP, STAMP};
-use crate::cpu::millis_of_threads;
+use crate::client::{IMAGE, SLEEP, words};
+use crate::cpu::of_process;
+use crate::engines::{is_installed, podman, release_podman};
 use crate::node::Node;
 use crate::peers::{self, Groups, Peer, WithoutUnified};
 use crate::report::{Goal, Measure, Report};
@@ -30,10 +32,7 @@ pub(crate) async fn measure() -> Result<()> {
     let node = Node::start().await?;
     let clients = connect(&node.agent.socket()).await?;
     let mut report = Report::new("streams", "bytes through an exec and an attachment, lines into the log");
-    let created = node.client.start(STAMP, false).await?;
-    node.client.wait(&created.id, WaitCondition::NotRunning).await?;
-    let (_, spec) = node.client.get(&created.id).await?;
-    node.client.remove(&created.id).await?;
+    let spec = node.runtime_spec().await?;
     let rootfs = node.rootfs()?;
     let peer = Peer::prepare("crun", &node.state, &rootfs, &spec)?;
     let groups = Groups;
@@ -51,12 +50,12 @@ pub(crate) async fn measure() -> Result<()> {
 async fn bytes(node: &Node, clients: &Clients, rootfs: &Path, report: &mut Report) -> Result<()> {
     let podman = Podman::start(&node.state, rootfs).await?;
     let ours = unlimited(clients, SLEEP).await?;
-    node_start(clients, &ours).await?;
+    start(clients, &ours).await?;
     let (mut out, mut into, mut attached, mut theirs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         out.push(rate(exec_output(clients, &ours)).await?);
         into.push(rate(exec_input(clients, &ours)).await?);
-        attached.push(rate(attachment(clients)).await?);
+        attached.push(rate(attachment(node, clients)).await?);
         if let Some(podman) = &podman {
             theirs.push(rate(podman.exec()).await?);
         }
@@ -90,10 +89,6 @@ async fn rate(work: impl Future<Output = Result<u64>>) -> Result<f64> {
     Ok(moved as f64 / 1e9 / begun.elapsed().as_secs_f64())
 }
 
-fn words(argv: &[&str]) -> Vec<String> {
-    argv.iter().map(|&word| word.to_owned()).collect()
-}
-
 /// A container without limits, created.
 async fn unlimited(clients: &Clients, argv: &[&str]) -> Result<String> {
     let log = Some(LogConfig { max_size: Some(64 << 20), max_files: Some(4), rate: None });
@@ -102,8 +97,8 @@ async fn unlimited(clients: &Clients, argv: &[&str]) -> Result<String> {
     Ok(clients.containers.clone().create_container(request).await?.into_inner().id)
 }
 
-async fn node_start(clients: &Clients, id: &str) -> Result<()> {
-    let request = hull_proto::v1::StartContainerRequest { container: id.into() };
+async fn start(clients: &Clients, id: &str) -> Result<()> {
+    let request = StartContainerRequest { container: id.into() };
     clients.containers.clone().start_container(request).await?;
     Ok(())
 }
@@ -137,7 +132,7 @@ async fn exec_input(clients: &Clients, id: &str) -> Result<u64> {
 }
 
 /// An attachment that starts its container.
-async fn attachment(clients: &Clients) -> Result<u64> {
+async fn attachment(node: &Node, clients: &Clients) -> Result<u64> {
     let id = unlimited(clients, &WRITER).await?;
     let mut session = AttachSession::start(clients, &id, false, true).await?;
     let mut seen = 0;
@@ -146,25 +141,20 @@ async fn attachment(clients: &Clients) -> Result<u64> {
             seen += data.len() as u64;
         }
     }
-    remove(clients, &id).await?;
+    node.client.remove(&id).await?;
     Ok(seen)
-}
-
-async fn remove(clients: &Clients, id: &str) -> Result<()> {
-    let request = hull_proto::v1::RemoveContainerRequest { container: id.into(), force: true };
-    clients.containers.clone().remove_container(request).await?;
-    Ok(())
 }
 
 /// Lines into the log, hull's shim and conmon with crun by turns.
 async fn lines(node: &Node, clients: &Clients, peer: Option<Peer>, report: &mut Report) -> Result<()> {
-    let mut conmon = peer.filter(|_| has("conmon")).map(|peer| Conmon { peer, state: node.state.join("conmon") });
+    let mut conmon =
+        peer.filter(|_| is_installed("conmon")).map(|peer| Conmon { peer, state: node.state.join("conmon") });
     let writer = ["/bin/busybox", "sh", "-c", LINE];
     let (mut ours, mut theirs, mut agent) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        let before = millis_of_threads(node.agent.pid(), |_| true)?;
+        let before = of_process(node.agent.pid())?;
         ours.push(hull_lines(node, clients, &writer).await?);
-        agent.push(millis_of_threads(node.agent.pid(), |_| true)? - before);
+        agent.push(of_process(node.agent.pid())? - before);
         if let Some(conmon) = &mut conmon {
             theirs.push(conmon.lines(&writer).await?);
         }
@@ -188,15 +178,11 @@ fn per_second(begun: Instant) -> f64 {
 async fn hull_lines(node: &Node, clients: &Clients, writer: &[&str]) -> Result<f64> {
     let id = unlimited(clients, writer).await?;
     let begun = Instant::now();
-    node_start(clients, &id).await?;
+    start(clients, &id).await?;
     node.client.wait(&id, WaitCondition::NotRunning).await?;
     let rate = per_second(begun);
     node.client.remove(&id).await?;
     Ok(rate)
-}
-
-fn has(program: &str) -> bool {
-    std::process::Command::new(program).arg("--version").output().is_ok()
 }
 
 /// conmon, which writes the logs of podman's and CRI-O's containers.
@@ -247,7 +233,7 @@ struct Podman {
 impl Podman {
     /// `None`: it is not installed.
     async fn start(state: &Path, rootfs: &Path) -> Result<Option<Self>> {
-        if !has("podman") {
+        if !is_installed("podman") {
             return Ok(None);
         }
         let this = Self { dir: state.join("podman") };
@@ -261,13 +247,9 @@ impl Podman {
     }
 
     fn command(&self, words: &[&str]) -> tokio::process::Command {
-        let mut command = tokio::process::Command::new("podman");
-        for (flag, name) in [("--root", "root"), ("--runroot", "run"), ("--tmpdir", "tmp")] {
-            command.arg(flag).arg(self.dir.join(name));
-        }
-        command.args(["--storage-driver=overlay", "--events-backend=none", "--cgroup-manager=cgroupfs"]).args(words);
-        command.stdin(Stdio::null());
-        command
+        let mut command = podman(std::process::Command::new("podman"), &self.dir, "overlay");
+        command.arg("--cgroup-manager=cgroupfs").args(words).stdin(Stdio::null());
+        command.into()
     }
 
     async fn exec(&self) -> Result<u64> {
@@ -281,9 +263,7 @@ impl Podman {
 
     async fn stop(self) -> Result<()> {
         peers::finish(&mut self.command(&["rm", "--force", "--time", "0", "bench"])).await?;
-        // It leaves its storage mounted on itself.
-        let _none =
-            std::process::Command::new("umount").arg(self.dir.join("root/overlay")).stderr(Stdio::null()).status();
+        release_podman(&self.dir);
         Ok(())
     }
 }

@@ -1,20 +1,20 @@
 //! Who pulls: hull by its API, and its peers by their commands.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hull_proto::v1;
 use hull_proto::v1::image_service_client::ImageServiceClient;
-use hull_tests::harness::{Agent, Clients, Network, wait};
-use nix::sys::resource::{UsageWho, getrusage};
+use hull_tests::harness::{Agent, Clients, Network, host};
 use tonic::transport::Channel;
 
 use crate::Result;
 use crate::client::Client;
-use crate::cpu::cpu_of;
+use crate::cpu::{of_children, of_family};
 use crate::disk::run;
+use crate::engines::{self, is_installed};
 
 /// What one pull costs, seconds.
 #[derive(Debug, Clone, Copy, Default)]
@@ -40,7 +40,7 @@ impl Hull {
     /// Pulls an image.
     pub(crate) async fn pull(&self, image: &str) -> Result<Cost> {
         let pid = self.agent.pid();
-        let (before, begun) = (cpu_of(pid)?, Instant::now());
+        let (before, begun) = (of_family(pid)?, Instant::now());
         let request = v1::PullImageRequest { image: image.into(), ..Default::default() };
         let mut answers = self.images.clone().pull_image(request).await?.into_inner();
         let mut done = false;
@@ -50,7 +50,7 @@ impl Hull {
         if !done {
             return Err(format!("pulling {image} ended without a result").into());
         }
-        Ok(Cost { wall: begun.elapsed().as_secs_f64(), cpu: cpu_of(pid)? - before })
+        Ok(Cost { wall: begun.elapsed().as_secs_f64(), cpu: of_family(pid)? - before })
     }
 
     /// Removes an image; seconds.
@@ -73,10 +73,7 @@ impl Hull {
 
     /// The peak of resident memory, MB.
     pub(crate) fn peak(&self) -> Result<f64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.agent.pid()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
-        let kilobytes: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
-        Ok(kilobytes * 1024.0 / 1e6)
+        Ok(f64::from(u32::try_from(host::peak(self.agent.pid()) >> 10)?) * 1024.0 / 1e6)
     }
 
     /// Ends the agent, which waits for open connections: the runtime gets the time to close this one first.
@@ -113,16 +110,15 @@ pub(crate) enum Contender {
 
 /// All that are installed.
 pub(crate) fn all(network: &Arc<Network>, disk: &Path, layer: &Path) -> Result<Vec<Contender>> {
-    let has = |program: &str| Command::new(program).arg("--version").output().is_ok();
     let mut all = Vec::new();
     let network = || Arc::clone(network);
-    if has("containerd") && has("ctr") {
+    if is_installed("containerd") && is_installed("ctr") {
         all.push(containerd(network(), disk.join("containerd"))?);
     }
-    if has("podman") {
+    if is_installed("podman") {
         all.push(Contender::Podman { network: network(), dir: disk.join("podman") });
     }
-    if has("skopeo") && has("umoci") {
+    if is_installed("skopeo") && is_installed("umoci") {
         all.push(Contender::Umoci { network: network(), dir: disk.join("umoci") });
     }
     all.push(Contender::Tar { layer: layer.to_owned(), dir: disk.join("tar") });
@@ -130,20 +126,7 @@ pub(crate) fn all(network: &Arc<Network>, disk: &Path, layer: &Path) -> Result<V
 }
 
 fn containerd(network: Arc<Network>, dir: PathBuf) -> Result<Contender> {
-    std::fs::create_dir_all(&dir)?;
-    let config = dir.join("config.toml");
-    let path = |name: &str| dir.join(name).display().to_string();
-    // Without CRI, which wants a network of its own.
-    let text = format!(
-        "version = 2\nroot = {:?}\nstate = {:?}\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = {:?}\n",
-        path("root"),
-        path("state"),
-        path("sock")
-    );
-    std::fs::write(&config, text)?;
-    let log = std::fs::File::create(dir.join("log"))?;
-    let child = network.command("containerd").arg("--config").arg(&config).stdout(Stdio::null()).stderr(log).spawn()?;
-    wait::until("containerd serves", || std::os::unix::net::UnixStream::connect(dir.join("sock")).ok());
+    let child = engines::containerd(network.command("containerd"), &dir)?;
     Ok(Contender::Containerd { network, dir, child })
 }
 
@@ -163,20 +146,15 @@ impl Contender {
             Self::Containerd { network, dir, child } => {
                 let ctr = |words: &[&str]| run(network.command("ctr").arg("-a").arg(dir.join("sock")).args(words));
                 let pid = i32::try_from(child.id())?;
-                let daemon = cpu_of(pid)?;
+                let daemon = of_family(pid)?;
                 let mut cost = timed(|| ctr(&["images", "pull", "--plain-http", image]))?;
-                cost.cpu += cpu_of(pid)? - daemon;
+                cost.cpu += of_family(pid)? - daemon;
                 ctr(&["images", "rm", "--sync", image])?;
                 Ok(cost)
             }
             Self::Podman { network, dir } => {
-                let podman = |words: &[&str]| {
-                    let mut command = network.command("podman");
-                    for (flag, name) in [("--root", "root"), ("--runroot", "run"), ("--tmpdir", "tmp")] {
-                        command.arg(flag).arg(dir.join(name));
-                    }
-                    run(command.args(["--storage-driver=overlay", "--events-backend=none"]).args(words))
-                };
+                let podman =
+                    |words: &[&str]| run(engines::podman(network.command("podman"), dir, "overlay").args(words));
                 let cost = timed(|| podman(&["pull", "--quiet", "--tls-verify=false", image]))?;
                 podman(&["rmi", "--force", image])?;
                 Ok(cost)
@@ -212,24 +190,14 @@ impl Drop for Contender {
             let _status = child.wait();
         }
         if let Self::Podman { dir, .. } = self {
-            // It leaves its storage mounted on itself.
-            let _none = Command::new("umount").arg(dir.join("root/overlay")).stderr(Stdio::null()).status();
+            engines::release_podman(dir);
         }
     }
 }
 
 /// Wall time of what is done, and processor time of the commands that it runs.
 fn timed(work: impl FnOnce() -> Result<()>) -> Result<Cost> {
-    let (before, begun) = (cpu_of_children()?, Instant::now());
+    let (before, begun) = (of_children()?, Instant::now());
     work()?;
-    Ok(Cost { wall: begun.elapsed().as_secs_f64(), cpu: cpu_of_children()? - before })
-}
-
-/// Processor time of the children of this process that have ended, seconds.
-fn cpu_of_children() -> Result<f64> {
-    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
-    let seconds = |time: nix::sys::time::TimeVal| {
-        Duration::from_micros((time.tv_sec() * 1_000_000 + time.tv_usec()).cast_unsigned())
-    };
-    Ok((seconds(usage.user_time()) + seconds(usage.system_time())).as_secs_f64())
+    Ok(Cost { wall: begun.elapsed().as_secs_f64(), cpu: of_children()? - before })
 }

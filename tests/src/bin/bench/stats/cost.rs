@@ -5,22 +5,15 @@ use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
-use nix::unistd::Pid;
+use nix::time::{ClockId, clock_gettime};
 
 use crate::Result;
-use crate::cpu::millis_of_threads;
+use crate::cpu::{of_process, of_threads};
 use crate::node::Node;
-
-/// Milliseconds of processor time that a process has had, ended threads included.
-pub(super) fn of_process(pid: i32) -> Result<f64> {
-    let clock = clock_getcpuclockid(Pid::from_raw(pid))?;
-    Ok(Duration::from(clock_gettime(clock)?).as_secs_f64() * 1e3)
-}
 
 /// Milliseconds of processor time of the agent's threads that read statistics.
 pub(super) fn of_sampler(node: &Node) -> Result<f64> {
-    millis_of_threads(node.agent.pid(), |name| name.starts_with("stats"))
+    of_threads(node.agent.pid(), |name| name.starts_with("stats"))
 }
 
 /// The agent's share of a core, in percent, since some time.

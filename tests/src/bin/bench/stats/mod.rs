@@ -9,16 +9,14 @@ mod peers;
 
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use hull_proto::v1::{ContainerStats, GetStatsRequest, StatsSelector, StreamStatsRequest, StreamStatsResponse};
 use hull_tests::harness::{Clients, connect, duration, wait};
 use tonic::Streaming;
 
 use self::cost::Share;
 use crate::Result;
-use crate::client::SLEEP;
 use crate::node::Node;
-use crate::rate::remove_all;
+use crate::rate::{remove_all, start_sleepers};
 use crate::report::{Goal, Measure, Report};
 use crate::summary::median;
 
@@ -35,8 +33,7 @@ const SUBSCRIBERS: usize = 50;
 
 pub(crate) async fn measure(containers: usize) -> Result<()> {
     let node = Node::start().await?;
-    let starts = futures_util::stream::iter(0..containers).map(|_| node.client.start(SLEEP, false));
-    let created = starts.buffer_unordered(4).collect::<Vec<_>>().await.into_iter().collect::<Result<Vec<_>>>()?;
+    let created = start_sleepers(&node.client, containers).await?;
     let ids: Vec<String> = created.into_iter().map(|container| container.id).collect();
     let mut report = Report::new("stats", format!("{containers} idle containers, all groups, one frame a second"));
     let clients = connect(&node.agent.socket()).await?;

@@ -1,12 +1,11 @@
 //! `podman stats` and containerd's metrics, beside frames of as many of hull's containers.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::Duration;
 
-use hull_tests::harness::{Clients, wait};
+use hull_tests::harness::Clients;
 use hyper_util::rt::TokioIo;
-use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::net::UnixStream;
@@ -14,10 +13,11 @@ use tonic::transport::{Channel, Endpoint};
 use tonic_prost::ProstCodec;
 use tonic_prost::prost;
 
-use super::cost;
 use crate::Result;
 use crate::client::SLEEP;
+use crate::cpu::{of_children, of_process};
 use crate::disk::run;
+use crate::engines::{self, is_installed};
 use crate::node::Node;
 use crate::peers::Groups;
 use crate::report::{Goal, Measure, Report};
@@ -32,11 +32,14 @@ const NAMESPACE: &str = "bench";
 
 /// Readings of each of them in turn, in one run.
 pub(super) async fn measure(node: &Node, clients: &Clients, ids: &[String], report: &mut Report) -> Result<()> {
-    let has = |program: &str| Command::new(program).arg("--version").output().is_ok();
     let rootfs = node.rootfs()?;
     let groups = Groups;
-    let podman = if has("podman") && has("runc") { Some(Podman::start(node.beside("podman"), &rootfs)?) } else { None };
-    let containerd = if has("containerd") && has("ctr") && has("runc") {
+    let podman = if is_installed("podman") && is_installed("runc") {
+        Some(Podman::start(node.beside("podman"), &rootfs)?)
+    } else {
+        None
+    };
+    let containerd = if is_installed("containerd") && is_installed("ctr") && is_installed("runc") {
         Some(Containerd::start(node.beside("containerd"), &rootfs).await?)
     } else {
         None
@@ -47,7 +50,7 @@ pub(super) async fn measure(node: &Node, clients: &Clients, ids: &[String], repo
     }
     let (mut hull, mut of_podman, mut of_containerd) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        let before = cost::of_process(node.agent.pid())?;
+        let before = of_process(node.agent.pid())?;
         if let Some(podman) = &podman {
             of_podman.push(podman.read()?);
         }
@@ -55,7 +58,7 @@ pub(super) async fn measure(node: &Node, clients: &Clients, ids: &[String], repo
             of_containerd.push(containerd.read().await?);
         }
         super::frame(&mut stream).await?;
-        hull.push(cost::of_process(node.agent.pid())? - before);
+        hull.push(of_process(node.agent.pid())? - before);
     }
     let each = super::mean(&hull);
     report.figure(format!("a frame of {CONTAINERS}, cpu"), "ms", each, Goal::None);
@@ -94,11 +97,8 @@ impl Podman {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new("podman");
-        for (flag, name) in [("--root", "root"), ("--runroot", "run"), ("--tmpdir", "tmp")] {
-            command.arg(flag).arg(self.dir.join(name));
-        }
-        command.args(["--storage-driver=vfs", "--events-backend=none", "--cgroup-manager=cgroupfs", "--runtime=runc"]);
+        let mut command = engines::podman(Command::new("podman"), &self.dir, "vfs");
+        command.args(["--cgroup-manager=cgroupfs", "--runtime=runc"]);
         command
     }
 
@@ -106,7 +106,7 @@ impl Podman {
     fn read(&self) -> Result<f64> {
         let before = of_children()?;
         let output = self.command().args(["stats", "--no-stream", "--format=json"]).output()?;
-        let spent = of_children()? - before;
+        let spent = (of_children()? - before) * 1e3;
         let found: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout)?;
         if found.len() != CONTAINERS || found.iter().any(|container| container["pids"] != "1") {
             return Err(format!("podman stats told of {} containers", found.len()).into());
@@ -121,15 +121,6 @@ impl Drop for Podman {
             crate::report::complain(&format!("bench: {error}"));
         }
     }
-}
-
-/// Processor time of the children of this process that have ended, milliseconds.
-fn of_children() -> Result<f64> {
-    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
-    let millis = |time: nix::sys::time::TimeVal| {
-        Duration::from_micros((time.tv_sec() * 1_000_000 + time.tv_usec()).cast_unsigned()).as_secs_f64() * 1e3
-    };
-    Ok(millis(usage.user_time()) + millis(usage.system_time()))
 }
 
 /// containerd, with state of its own.
@@ -163,20 +154,8 @@ struct Metric {
 
 impl Containerd {
     async fn start(dir: PathBuf, rootfs: &Path) -> Result<Self> {
-        std::fs::create_dir(&dir)?;
-        let path = |name: &str| dir.join(name).display().to_string();
-        let text = format!(
-            "version = 2\nroot = {:?}\nstate = {:?}\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = {:?}\n",
-            path("root"),
-            path("state"),
-            path("sock")
-        );
-        std::fs::write(dir.join("config.toml"), text)?;
-        let log = std::fs::File::create(dir.join("log"))?;
-        let mut command = Command::new("containerd");
-        let child = command.arg("--config").arg(dir.join("config.toml")).stdout(Stdio::null()).stderr(log).spawn()?;
+        let child = engines::containerd(Command::new("containerd"), &dir)?;
         let socket = dir.join("sock");
-        wait::until("containerd serves", || std::os::unix::net::UnixStream::connect(&socket).ok());
         let connector = tower::service_fn(move |_| {
             let socket = socket.clone();
             async move { UnixStream::connect(socket).await.map(TokioIo::new) }
@@ -222,7 +201,7 @@ impl Containerd {
     /// One reading; milliseconds of processor time of the daemon and its shims.
     async fn read(&self) -> Result<f64> {
         let pids = || self.shims.iter().copied().chain([self.child.id().cast_signed()]);
-        let spent = || pids().map(cost::of_process).sum::<Result<f64>>();
+        let spent = || pids().map(of_process).sum::<Result<f64>>();
         let before = spent()?;
         let mut client = tonic::client::Grpc::new(self.channel.clone());
         client.ready().await?;
