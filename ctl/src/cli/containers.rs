@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::OutputFlag;
+use super::PruneHow;
 use super::container::{
     AttachFlags, CommitFlags, CopyFlags, DiffFlags, ExecFlags, ExportFlags, KillFlags, RemoveFlags, StartFlags,
     StopFlags, Targets, UpdateFlags, WaitFlags,
@@ -79,12 +79,6 @@ pub(crate) struct ContainerPruneFlags {
     /// Condition: until=TIME (created before then), label=KEY[=VALUE] or label!=KEY[=VALUE]
     #[arg(long = "filter", value_name = "CONDITION")]
     pub(crate) filters: Vec<String>,
-    /// Only show what would be done
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// Do not ask first
-    #[arg(short, long)]
-    pub(crate) force: bool,
     #[command(flatten)]
-    pub(crate) output: OutputFlag,
+    pub(crate) how: PruneHow,
 }

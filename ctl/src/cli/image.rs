@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::registry::{PullFlags, PushFlags};
-use super::{ListOutputFlag, OutputFlag};
+use super::{ListOutputFlag, OutputFlag, PruneHow};
 use crate::completion;
 
 #[derive(Debug, Subcommand)]
@@ -211,14 +211,8 @@ pub(crate) struct PruneFlags {
     /// Images with names, too
     #[arg(short, long)]
     pub(crate) all: bool,
-    /// Only show what would be done
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-    /// Do not ask first
-    #[arg(short, long)]
-    pub(crate) force: bool,
     #[command(flatten)]
-    pub(crate) output: OutputFlag,
+    pub(crate) how: PruneHow,
 }
 
 // `image verify`.

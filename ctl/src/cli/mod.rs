@@ -164,6 +164,19 @@ pub(crate) struct OutputFlag {
     pub(crate) output: Option<DataFormat>,
 }
 
+// How all that is not needed is removed.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct PruneHow {
+    /// Only show what would be done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Do not ask first
+    #[arg(short, long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputFlag,
+}
+
 // Format of an answer that is a list.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ListOutputFlag {

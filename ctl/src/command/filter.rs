@@ -1,5 +1,7 @@
 //! `--filter`: conditions with Docker's keys. What the agent cannot narrow a list to is narrowed here.
 
+use std::collections::HashMap;
+
 use hull_proto::v1::{Container, ContainerFilter, ContainerState, GetContainerRequest, GetImageRequest, Image};
 use jiff::Timestamp;
 
@@ -25,6 +27,18 @@ fn once(slot: &mut String, condition: &str, value: &str) -> Result<()> {
     }
     value.clone_into(slot);
     Ok(())
+}
+
+/// A label's key, and its value where there is one.
+fn label(condition: &str) -> (String, String) {
+    let (key, value) = condition.split_once('=').unwrap_or((condition, ""));
+    (key.to_owned(), value.to_owned())
+}
+
+/// Whether the labels have this one; any value of it where none is asked for.
+fn has(labels: Option<&HashMap<String, String>>, (key, value): &(String, String)) -> bool {
+    let found = labels.and_then(|labels| labels.get(key));
+    found.is_some_and(|found| value.is_empty() || found == value)
 }
 
 /// Conditions on containers. Several states, names, ids, exit codes, networks or volumes are any of them; several labels
@@ -53,10 +67,7 @@ impl ContainerConditions {
                     let state = state(value).ok_or_else(|| wrong(condition, "no such state"))?;
                     all.agent.states.push(state.into());
                 }
-                "label" => {
-                    let (label, value) = value.split_once('=').unwrap_or((value, ""));
-                    all.agent.labels.insert(label.to_owned(), value.to_owned());
-                }
+                "label" => all.agent.labels.extend([label(value)]),
                 "name" => all.names.push(value.trim_start_matches('/').to_owned()),
                 "id" => all.ids.push(value.to_owned()),
                 "ancestor" => once(&mut all.agent.image, condition, value)?,
@@ -158,13 +169,9 @@ impl PruneConditions {
         let mut all = Self { agent, without: Vec::new(), until: None };
         for condition in conditions {
             let (key, value) = parts(condition)?;
-            let label = || {
-                let (label, value) = value.split_once('=').unwrap_or((value, ""));
-                (label.to_owned(), value.to_owned())
-            };
             match key {
-                "label" => all.agent.labels.extend([label()]),
-                "label!" => all.without.push(label()),
+                "label" => all.agent.labels.extend([label(value)]),
+                "label!" => all.without.push(label(value)),
                 "until" if all.until.is_some() => return Err(wrong(condition, "was given before")),
                 "until" => all.until = moment(Some(&parse_moment("--filter until", value, Timestamp::now())?)),
                 _ => return Err(wrong(condition, "not known; label, label! and until are")),
@@ -176,11 +183,7 @@ impl PruneConditions {
     /// Whether those hold that the agent does not look at.
     pub(crate) fn fit(&self, container: &Container) -> bool {
         let labels = container.config.as_ref().map(|config| &config.labels);
-        let has = |(label, value): &(String, String)| {
-            let found = labels.and_then(|labels| labels.get(label));
-            found.is_some_and(|found| value.is_empty() || found == value)
-        };
-        !self.without.iter().any(has) && between(created(container), None, self.until)
+        !self.without.iter().any(|label| has(labels, label)) && between(created(container), None, self.until)
     }
 }
 
@@ -209,10 +212,7 @@ impl ImageConditions {
                     };
                     all.dangling = Some(truth);
                 }
-                "label" => {
-                    let (label, value) = value.split_once('=').unwrap_or((value, ""));
-                    all.labels.push((label.to_owned(), value.to_owned()));
-                }
+                "label" => all.labels.push(label(value)),
                 "reference" if value.contains(['[', '\\']) => {
                     return Err(wrong(condition, "of the characters of patterns, * and ? are known"));
                 }
@@ -234,12 +234,10 @@ impl ImageConditions {
     }
 
     fn fits(&self, image: &mut Image) -> bool {
-        let config = image.config.as_ref();
-        let has = |(label, value): &(String, String)| {
-            let found = config.and_then(|config| config.labels.get(label));
-            found.is_some_and(|found| value.is_empty() || found == value)
-        };
-        if !self.labels.iter().all(has) || self.dangling.is_some_and(|dangling| dangling != image.names.is_empty()) {
+        let labels = image.config.as_ref().map(|config| &config.labels);
+        if !self.labels.iter().all(|label| has(labels, label))
+            || self.dangling.is_some_and(|dangling| dangling != image.names.is_empty())
+        {
             return false;
         }
         if self.references.is_empty() {

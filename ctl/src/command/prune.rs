@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::AT_ONCE;
 use super::filter::PruneConditions;
 use super::list::pages;
-use super::upkeep::confirmed;
+use super::upkeep::{Words, is_wanted};
 use crate::cli::ContainerPruneFlags;
 use crate::client::Client;
 use crate::error::{Error, Result};
@@ -35,10 +35,10 @@ struct PrunedView {
 
 /// Removes containers that do not run; prints what went. One that is started meanwhile stays, which is told.
 pub(crate) async fn prune(connect: impl Future<Output = Result<Client>>, flags: ContainerPruneFlags) -> Result<u8> {
-    let ContainerPruneFlags { filters, dry_run, force, output } = flags;
+    let ContainerPruneFlags { filters, how } = flags;
     let conditions = PruneConditions::parse(&filters)?;
     let which = if filters.is_empty() { "all containers that do not run" } else { "containers that do not run" };
-    if !dry_run && !force && !confirmed(which).await? {
+    if !is_wanted(how, which).await? {
         return Ok(0);
     }
     let client = &connect.await?;
@@ -46,7 +46,7 @@ pub(crate) async fn prune(connect: impl Future<Output = Result<Client>>, flags: 
     containers.retain(|container| conditions.fit(container));
     let sizes = &sizes(client).await?;
     let work = containers.into_iter().map(|container| async move {
-        if !dry_run {
+        if !how.dry_run {
             let request = RemoveContainerRequest { container: container.id.clone(), force: false };
             client.containers().remove_container(request).await?;
         }
@@ -67,9 +67,9 @@ pub(crate) async fn prune(connect: impl Future<Output = Result<Client>>, flags: 
             }
         }
     }
-    match output.output {
+    match how.output.output {
         Some(format) => output::data(format, &view)?,
-        None => print(&view, dry_run)?,
+        None => print(&view, how.dry_run)?,
     }
     if failed { Err(Error::Reported) } else { Ok(0) }
 }
@@ -90,14 +90,13 @@ fn pruned(container: Container, sizes: &HashMap<String, Option<u64>>) -> PrunedV
 
 fn print(view: &PruneView, dry_run: bool) -> Result<()> {
     let mut out = output::stdout();
-    let verb = if dry_run { "Would delete" } else { "Deleted" };
+    let Words { deleted, reclaimed } = Words::of(dry_run);
     for PrunedView { id, name, bytes } in &view.removed {
         let size = bytes.map_or_else(|| "not yet measured".to_owned(), bytes_decimal);
-        writeln!(out, "{verb}: {name} ({}): {size}", short_id(id))?;
+        writeln!(out, "{deleted}: {name} ({}): {size}", short_id(id))?;
     }
-    let what = if dry_run { "Reclaimable space" } else { "Total reclaimed space" };
     let unknown = view.removed.iter().filter(|pruned| pruned.bytes.is_none()).count();
     let rest = if unknown == 0 { String::new() } else { format!(", and that of {unknown} not yet measured") };
-    writeln!(out, "{what}: {}{rest}", bytes_decimal(view.freed_bytes))?;
+    writeln!(out, "{reclaimed}: {}{rest}", bytes_decimal(view.freed_bytes))?;
     Ok(out.flush()?)
 }

@@ -7,7 +7,7 @@ use hull_proto::v1::{
 };
 
 use super::image::shown_names;
-use crate::cli::{PruneFlags, VerifyFlags};
+use crate::cli::{PruneFlags, PruneHow, VerifyFlags};
 use crate::client::Client;
 use crate::error::{Error, Result, one_line};
 use crate::output::{self, DamageView, Progress, PruneView, Step, bytes_decimal};
@@ -16,22 +16,25 @@ use crate::terminal::{ask, stdin_is_terminal};
 
 /// Removes images that nothing needs; prints what went, what stayed and why.
 pub(crate) async fn prune(connect: impl Future<Output = Result<Client>>, flags: PruneFlags) -> Result<u8> {
-    let PruneFlags { all, dry_run, force, output } = flags;
+    let PruneFlags { all, how } = flags;
     let which = if all { "all images that no container uses" } else { "all images without a name" };
-    if !dry_run && !force && !confirmed(which).await? {
+    if !is_wanted(how, which).await? {
         return Ok(0);
     }
-    let request = PruneImagesRequest { all, dry_run };
+    let request = PruneImagesRequest { all, dry_run: how.dry_run };
     let pruned = connect.await?.images().prune_images(request).await?.into_inner();
-    match output.output {
+    match how.output.output {
         Some(format) => output::data(format, &PruneView::from(pruned))?,
-        None => print_pruned(&pruned, dry_run)?,
+        None => print_pruned(&pruned, how.dry_run)?,
     }
     Ok(0)
 }
 
-/// Whether the caller wants these to be removed.
-pub(super) async fn confirmed(which: &str) -> Result<bool> {
+/// Whether the caller wants these to be removed, or looked at.
+pub(super) async fn is_wanted(how: PruneHow, which: &str) -> Result<bool> {
+    if how.dry_run || how.force {
+        return Ok(true);
+    }
     if !stdin_is_terminal() {
         return Err(Error::new("standard input is not a terminal: give --force, or --dry-run to look first"));
     }
@@ -39,18 +42,32 @@ pub(super) async fn confirmed(which: &str) -> Result<bool> {
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
+/// What is said of what goes, or would.
+pub(super) struct Words {
+    pub(super) deleted: &'static str,
+    pub(super) reclaimed: &'static str,
+}
+
+impl Words {
+    pub(super) fn of(dry_run: bool) -> Self {
+        match dry_run {
+            true => Self { deleted: "Would delete", reclaimed: "Reclaimable space" },
+            false => Self { deleted: "Deleted", reclaimed: "Total reclaimed space" },
+        }
+    }
+}
+
 fn print_pruned(pruned: &PruneImagesResponse, dry_run: bool) -> Result<()> {
     let mut out = output::stdout();
-    let verb = if dry_run { "Would delete" } else { "Deleted" };
+    let Words { deleted, reclaimed } = Words::of(dry_run);
     for image in &pruned.removed {
-        writeln!(out, "{verb}: {}", shown_names(&image.names, &image.digest))?;
+        writeln!(out, "{deleted}: {}", shown_names(&image.names, &image.digest))?;
     }
     for image in &pruned.kept {
         let names = shown_names(&image.names, &image.digest);
         writeln!(out, "Kept: {names}: {} ({})", one_line(&image.reason), bytes_decimal(image.bytes))?;
     }
-    let what = if dry_run { "Reclaimable space" } else { "Total reclaimed space" };
-    writeln!(out, "{what}: {}", bytes_decimal(pruned.freed_bytes))?;
+    writeln!(out, "{reclaimed}: {}", bytes_decimal(pruned.freed_bytes))?;
     Ok(out.flush()?)
 }
 

@@ -8,6 +8,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use super::detail::Detail;
 use super::feed::News;
 use super::history::History;
+use super::row::percent_of;
 use super::sort::KEYS;
 use super::table::Table;
 use crate::client::Client;
@@ -183,11 +184,10 @@ impl App {
             KeyCode::Char('r') => table.sort.reversed = !table.sort.reversed,
             KeyCode::Char('s' | '>') | KeyCode::Tab => table.sort.step(true),
             KeyCode::Char('S' | '<') | KeyCode::BackTab => table.sort.step(false),
-            KeyCode::Char(letter) => match KEYS.iter().find(|key| key.letter() == letter) {
+            code => match KEYS.iter().find(|key| code == KeyCode::Char(key.letter())) {
                 Some(key) => table.sort.choose(*key),
-                None => table.step(places(code, self.page).unwrap_or_default()),
+                None => table.step(places(code, self.page)),
             },
-            code => table.step(places(code, self.page).unwrap_or_default()),
         }
         self.table.arrange();
         Wish::Nothing
@@ -200,7 +200,7 @@ impl App {
                 return Wish::Unfollow;
             }
             KeyCode::Char('f') => self.scroll(isize::MAX),
-            code => self.scroll(places(code, self.page).unwrap_or_default()),
+            code => self.scroll(places(code, self.page)),
         }
         Wish::Nothing
     }
@@ -214,16 +214,16 @@ impl App {
 }
 
 /// How far a key moves down.
-fn places(code: KeyCode, page: usize) -> Option<isize> {
+fn places(code: KeyCode, page: usize) -> isize {
     let page = isize::try_from(page).unwrap_or(isize::MAX);
     match code {
-        KeyCode::Up | KeyCode::Char('k') => Some(-1),
-        KeyCode::Down | KeyCode::Char('j') => Some(1),
-        KeyCode::PageUp => Some(-page),
-        KeyCode::PageDown | KeyCode::Char(' ') => Some(page),
-        KeyCode::Home | KeyCode::Char('g') => Some(isize::MIN),
-        KeyCode::End | KeyCode::Char('G') => Some(isize::MAX),
-        _ => None,
+        KeyCode::Up | KeyCode::Char('k') => -1,
+        KeyCode::Down | KeyCode::Char('j') => 1,
+        KeyCode::PageUp => -page,
+        KeyCode::PageDown | KeyCode::Char(' ') => page,
+        KeyCode::Home | KeyCode::Char('g') => isize::MIN,
+        KeyCode::End | KeyCode::Char('G') => isize::MAX,
+        _ => 0,
     }
 }
 
@@ -231,17 +231,12 @@ impl Node {
     fn take(&mut self, now: NodeStats) {
         let busy = |stats: &NodeStats| stats.cpu.as_ref().map(|cpu| cpu.user_nanos + cpu.system_nanos);
         self.busy = self.last.as_ref().and_then(|then| {
-            let elapsed = now.monotonic_nanos.checked_sub(then.monotonic_nanos).filter(|elapsed| *elapsed > 0)?;
+            let elapsed = now.monotonic_nanos.checked_sub(then.monotonic_nanos)?;
             let used = busy(&now)?.checked_sub(busy(then)?)?;
-            Some(super::row::float(used) / super::row::float(elapsed) * 100.0)
+            percent_of(used, elapsed)
         });
         if let Some(busy) = self.busy {
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "a share is small and positive"
-            )]
-            self.cpu.push((busy * 100.0) as u64);
+            self.cpu.push_percent(busy);
         }
         if let Some((used, _)) = memory(&now) {
             self.memory.push(used);

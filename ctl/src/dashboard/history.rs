@@ -20,6 +20,12 @@ impl History {
         self.0.push_back(value);
     }
 
+    /// Adds a share in percent, which is kept in hundredths.
+    pub(super) fn push_percent(&mut self, share: f64) {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share is small and positive")]
+        self.push((share * 100.0) as u64);
+    }
+
     /// The last `count` readings, oldest first.
     pub(super) fn last(&self, count: usize) -> impl Iterator<Item = u64> {
         self.0.iter().skip(self.0.len().saturating_sub(count)).copied()

@@ -68,12 +68,7 @@ impl Row {
     pub(super) fn take(&mut self, now: ContainerStats) {
         let usage = Usage::between(self.last.as_ref(), &now);
         if let Some(cpu) = usage.cpu {
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "a share is small and positive"
-            )]
-            self.cpu.push((cpu * 100.0) as u64);
+            self.cpu.push_percent(cpu);
         }
         if let Some(memory) = usage.memory {
             self.memory.push(memory);
@@ -85,6 +80,11 @@ impl Row {
     /// It does not run any more.
     pub(super) fn stopped(&mut self) {
         (self.last, self.usage) = (None, None);
+    }
+
+    /// When it was started or, before that, made.
+    pub(super) fn since(&self) -> Option<&prost_types::Timestamp> {
+        self.container.started_at.as_ref().or(self.container.created_at.as_ref())
     }
 
     /// What it is sorted by; nothing where that is not known.
@@ -99,7 +99,7 @@ impl Row {
             Key::Network => usage.and_then(|usage| both(usage.received, usage.sent)),
             Key::Disk => usage.and_then(|usage| both(usage.read, usage.written)),
             Key::Age => {
-                let started = self.container.started_at.as_ref().or(self.container.created_at.as_ref())?;
+                let started = self.since()?;
                 #[expect(clippy::cast_precision_loss, reason = "the order of years is kept")]
                 let seconds = started.seconds as f64;
                 Some(-(seconds + f64::from(started.nanos) / 1e9))
@@ -137,8 +137,8 @@ impl Usage {
 
     /// Of its limit, in percent.
     pub(super) fn memory_share(&self) -> Option<f64> {
-        let (memory, limit) = self.memory.zip(self.limit).filter(|(_, limit)| *limit > 0)?;
-        Some(float(memory) / float(limit) * 100.0)
+        let (memory, limit) = self.memory.zip(self.limit)?;
+        percent_of(memory, limit)
     }
 }
 
@@ -149,6 +149,11 @@ fn network(stats: &ContainerStats, counter: impl Fn(&NetworkInterface) -> u64) -
 
 fn disk(stats: &ContainerStats, counter: impl Fn(&DeviceIo) -> u64) -> Option<u64> {
     Some(stats.io.as_ref()?.devices.iter().map(counter).sum())
+}
+
+/// `part` of `whole` in percent, if there is a whole.
+pub(super) fn percent_of(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| float(part) / float(whole) * 100.0)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "few digits are shown")]

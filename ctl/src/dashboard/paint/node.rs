@@ -9,7 +9,7 @@ use ratatui::widgets::Widget as _;
 
 use super::super::app::{Node, memory};
 use super::super::history::History;
-use super::super::row::float;
+use super::super::row::{float, percent_of};
 use super::super::theme::Theme;
 use super::words::{percent, stalls};
 use super::{cell, line};
@@ -56,7 +56,7 @@ fn memory_of(node: &Node, theme: Theme) -> Gauge<'_> {
     let amount = known.map(|(used, total)| format!("{} of {}", bytes(used), bytes(total)));
     Gauge {
         label: "Mem",
-        percent: known.and_then(|(used, total)| share(used, total)),
+        percent: known.and_then(|(used, total)| percent_of(used, total)),
         amount: amount.unwrap_or_default(),
         beside: stalls(node.last.as_ref().and_then(|stats| stats.pressure.as_ref())),
         history: known.map(|(_, total)| (&node.memory, total, theme.memory())),
@@ -75,15 +75,11 @@ fn disk(node: &Node) -> Gauge<'_> {
     });
     Gauge {
         label: "Store",
-        percent: known.and_then(|(used, total)| share(used, total)),
+        percent: known.and_then(|(used, total)| percent_of(used, total)),
         amount: amount.unwrap_or_default(),
         beside: store.unwrap_or_default(),
         history: None,
     }
-}
-
-fn share(part: u64, whole: u64) -> Option<f64> {
-    (whole > 0).then(|| float(part) / float(whole) * 100.0)
 }
 
 impl Gauge<'_> {

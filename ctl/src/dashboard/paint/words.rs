@@ -17,7 +17,7 @@ pub(super) fn percent(value: Option<f64>) -> String {
 
 /// Percent, with its sign.
 pub(super) fn percent_sign(value: Option<f64>) -> String {
-    value.map_or_else(|| ABSENT.to_owned(), |value| format!("{value:.1}%"))
+    percent(value) + if value.is_some() { "%" } else { "" }
 }
 
 /// Bytes a second.
@@ -37,9 +37,7 @@ pub(super) fn state(row: &Row) -> String {
 
 /// How long it runs, or is there.
 pub(super) fn age(row: &Row, now: Timestamp) -> String {
-    let container = &row.container;
-    let since = container.started_at.as_ref().or(container.created_at.as_ref());
-    moment(since).map_or_else(|| ABSENT.to_owned(), |since| span(now.as_second() - since.as_second()))
+    moment(row.since()).map_or_else(|| ABSENT.to_owned(), |since| span(now.as_second() - since.as_second()))
 }
 
 /// Two units at most.
