@@ -10,9 +10,14 @@ use std::sync::OnceLock;
 /// If the variable is no number from 1 on.
 pub fn bulk(amount: usize) -> usize {
     static DIVISOR: OnceLock<usize> = OnceLock::new();
-    let divisor = DIVISOR.get_or_init(|| {
-        std::env::var("HULL_TEST_BULK_DIVISOR")
-            .map_or(1, |text| text.parse().expect("HULL_TEST_BULK_DIVISOR is a number"))
-    });
-    amount.div_ceil(*divisor)
+    amount.div_ceil(*DIVISOR.get_or_init(|| given("HULL_TEST_BULK_DIVISOR").unwrap_or(1)))
+}
+
+/// The number that a variable of the environment gives instead of a test's own.
+///
+/// # Panics
+/// If it is there and no number.
+pub fn given(variable: &str) -> Option<usize> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is a number")))
 }

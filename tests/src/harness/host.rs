@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Whether the tests can run here. They need root: in CI its absence is a failure, at home the test says so and passes.
 ///
@@ -121,7 +122,7 @@ fn collect_processes(directory: &Path, found: &mut BTreeSet<i32>) {
 /// What of a process must not grow with what it has done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Held {
-    /// Memory of its own, kB.
+    /// Memory of its own, bytes.
     pub memory: u64,
     pub descriptors: usize,
     pub threads: usize,
@@ -133,19 +134,15 @@ impl Held {
     /// # Panics
     /// If there is no such process.
     pub fn by(pid: i32) -> Self {
-        let status = text(format!("/proc/{pid}/status"));
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("RssAnon").trim();
         let count = |what: &str| fs::read_dir(format!("/proc/{pid}/{what}")).expect("a process").count();
-        Self {
-            memory: line.split(' ').next().expect("a number").parse().expect("a number"),
-            descriptors: count("fd"),
-            threads: count("task"),
-        }
+        Self { memory: memory(pid, "RssAnon:"), descriptors: count("fd"), threads: count("task") }
     }
 
     /// Whether this is no more than `before`, but for what an allocator keeps.
     pub fn is_as(self, before: Self) -> bool {
-        self.memory <= before.memory + 1024 && self.descriptors <= before.descriptors && self.threads <= before.threads
+        self.memory <= before.memory + (1 << 20)
+            && self.descriptors <= before.descriptors
+            && self.threads <= before.threads
     }
 }
 
@@ -154,8 +151,37 @@ impl Held {
 /// # Panics
 /// If there is no such process.
 pub fn resident(pid: i32) -> u64 {
+    memory(pid, "VmRSS:")
+}
+
+/// The most bytes of memory that a process ever had.
+///
+/// # Panics
+/// If there is no such process.
+pub fn peak(pid: i32) -> u64 {
+    memory(pid, "VmHWM:")
+}
+
+/// A kind of memory of proc_pid_status(5), in bytes.
+fn memory(pid: i32, kind: &str) -> u64 {
     let status = text(format!("/proc/{pid}/status"));
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS").trim();
+    let line = status.lines().find_map(|line| line.strip_prefix(kind)).expect(kind).trim();
     let kibibytes: u64 = line.split(' ').next().expect("a number").parse().expect("a number");
     kibibytes * 1024
+}
+
+/// A path in the root of a process, as the host gets there.
+pub fn inside(pid: i32, path: &str) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/root{path}"))
+}
+
+/// Runs a tool that must succeed; what it wrote.
+///
+/// # Panics
+/// If it is not installed, or fails.
+pub fn tool(program: &str, words: &[&str]) -> String {
+    let output = Command::new(program).args(words).output();
+    let output = output.unwrap_or_else(|error| panic!("{program}: {error}: run `make deps`"));
+    assert!(output.status.success(), "{program} {words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }

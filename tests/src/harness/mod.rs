@@ -6,7 +6,7 @@
 //! - [`Network`], [`Registry`], [`Proxy`]: a network of the tests', a real registry in it, and what makes the way there a bad one;
 //! - [`monitoring`]: those who ask for metrics, a real Prometheus among them;
 //! - [`census`]: what is on the host under an agent's names, before and after;
-//! - [`bulk()`]: how much of what is done in bulk;
+//! - [`bulk()`], [`given()`]: how much of what is done in bulk;
 //! - [`wait`]: the only way to wait: poll a condition until a deadline, scaled by one factor.
 
 mod agent;
@@ -33,7 +33,7 @@ pub mod wait;
 
 pub use agent::{Agent, AgentOptions, binary, probe, shim, workspace};
 pub use authority::Authority;
-pub use bulk::bulk;
+pub use bulk::{bulk, given};
 pub use client::{Clients, connect, connect_with_window};
 pub use ctl::{Ctl, Pty};
 pub use hull_probe::Report;

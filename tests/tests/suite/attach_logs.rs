@@ -6,7 +6,7 @@ use hull_proto::v1::{
     AttachStart, ContainerConfig, ContainerState, LogStream, StreamLogsRequest, TerminalSize, attach_response,
 };
 use hull_tests::harness::host::Held;
-use hull_tests::harness::{AttachSession, Session, assert_error, host, metadata, wait};
+use hull_tests::harness::{AttachSession, Session, assert_error, given, host, metadata, wait};
 use tonic::Code;
 
 fn logs(container: &str) -> StreamLogsRequest {
@@ -97,7 +97,7 @@ async fn a_reader_that_stands_still_holds_the_container_until_it_goes() {
 /// `HULL_ATTACHMENTS` of them, 300 where nobody says otherwise.
 #[tokio::test]
 async fn attachments_that_come_and_go_leave_nothing_and_disturb_nobody() {
-    let count = std::env::var("HULL_ATTACHMENTS").map_or(300, |text| text.parse().expect("a number"));
+    let count = u32::try_from(given("HULL_ATTACHMENTS").unwrap_or(300)).expect("fewer");
     let hull = Session::own().await;
     let line = "n=0; while true; do echo line $n; n=$((n + 1)); sleep 0.01; done";
     let id = hull.run(ContainerConfig { stdin_open: true, ..hull.shell(line) }).await;

@@ -1,7 +1,6 @@
 //! What a container changed is told, and kept as an image that is what the container was.
 
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
 use hull_proto::v1::{
@@ -9,6 +8,7 @@ use hull_proto::v1::{
     Image, ImageConfig, ImportStart, Mount, MountType, Namespaces, PauseContainerRequest, ResumeContainerRequest,
     StopContainerRequest, UserNamespaceMode,
 };
+use hull_tests::harness::host::{inside, tool};
 use hull_tests::harness::image::import;
 use hull_tests::harness::{Rootfs, Session, assert_error, bulk, error_info, oci, wait};
 use tonic::{Code, Status};
@@ -67,19 +67,6 @@ async fn lines(hull: &Session, image: &str, line: &str) -> Vec<String> {
     let lines = output.lines();
     hull.remove(&output.id).await;
     lines
-}
-
-/// Runs a tool that must succeed; what it wrote.
-fn tool(program: &str, words: &[&str]) -> String {
-    let output = Command::new(program).args(words).output();
-    let output = output.unwrap_or_else(|error| panic!("{program}: {error}: run `make deps`"));
-    assert!(output.status.success(), "{program} {words:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-/// A path in the root of a process, as the host sees it.
-fn inside(pid: i32, path: &str) -> String {
-    format!("/proc/{pid}/root{path}")
 }
 
 async fn ready(hull: &Session, config: ContainerConfig) -> (String, i32) {
@@ -197,9 +184,9 @@ async fn a_committed_image_is_what_the_container_was() {
     let hull = Session::shared().await;
     let config = ContainerConfig { image: changed(&hull).await, ..hull.shell(CHANGES) };
     let (id, pid) = ready(&hull, config).await;
-    tool("setcap", &["cap_net_raw+ep", &inside(pid, "/cap")]);
+    tool("setcap", &["cap_net_raw+ep", &inside(pid, "/cap").display().to_string()]);
     // Not `user.`: tmpfs, where the writable layer may be, has had that since Linux 6.6 only.
-    tool("setfattr", &["-n", "trusted.note", "-v", "0x0a00ff", &inside(pid, "/new")]);
+    tool("setfattr", &["-n", "trusted.note", "-v", "0x0a00ff", &inside(pid, "/new").display().to_string()]);
     let name = tag(&hull, "after");
     let image = commit(&hull, &id, &name).await;
     assert_eq!(image.names, [format!("docker.io/{name}")]);
@@ -210,8 +197,11 @@ async fn a_committed_image_is_what_the_container_was() {
     assert_eq!(lines(&hull, &name, FACTS).await, seen());
     let copy = hull.run(ContainerConfig { image: name.clone(), ..hull.probe(&["sleep"]) }).await;
     let pid = hull.get(&copy).await.pid;
-    assert!(tool("getcap", &[&inside(pid, "/cap")]).contains("cap_net_raw=ep"));
-    let note = tool("getfattr", &["--absolute-names", "-e", "hex", "-n", "trusted.note", &inside(pid, "/new")]);
+    assert!(tool("getcap", &[&inside(pid, "/cap").display().to_string()]).contains("cap_net_raw=ep"));
+    let note = tool(
+        "getfattr",
+        &["--absolute-names", "-e", "hex", "-n", "trusted.note", &inside(pid, "/new").display().to_string()],
+    );
     assert!(note.contains("trusted.note=0x0a00ff"), "{note}");
     // In a user namespace the same image is the same.
     let config = ContainerConfig { image: name, namespaces: mapped(), ..hull.shell(FACTS) };
@@ -230,7 +220,7 @@ async fn ids_of_a_user_namespace_do_not_get_into_the_image() {
     let (id, pid) = ready(&hull, config).await;
     let base = hull.get(&id).await.userns_base;
     assert!(base > 0);
-    tool("setcap", &["-n", &base.to_string(), "cap_net_raw+ep", &inside(pid, "/cap")]);
+    tool("setcap", &["-n", &base.to_string(), "cap_net_raw+ep", &inside(pid, "/cap").display().to_string()]);
     assert_eq!(
         diff(&hull, &id).await.expect("DiffContainer").len(),
         14,
@@ -240,7 +230,7 @@ async fn ids_of_a_user_namespace_do_not_get_into_the_image() {
     commit(&hull, &id, &name).await;
     assert_eq!(lines(&hull, &name, FACTS).await, seen());
     let copy = hull.run(ContainerConfig { image: name, ..hull.probe(&["sleep"]) }).await;
-    let capable = tool("getcap", &["-n", &inside(hull.get(&copy).await.pid, "/cap")]);
+    let capable = tool("getcap", &["-n", &inside(hull.get(&copy).await.pid, "/cap").display().to_string()]);
     assert!(capable.contains("cap_net_raw=ep") && !capable.contains("rootid"), "{capable}");
 }
 

@@ -2,22 +2,18 @@
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use hull_proto::v1::{
     ContainerConfig, ContainerState, Mount, MountType, Namespaces, PathKind, PauseContainerRequest, UserNamespaceMode,
 };
 use hull_tests::harness::copy::{Entry, entries, file, names};
+use hull_tests::harness::host::inside;
 use hull_tests::harness::image::{base_config, header};
 use hull_tests::harness::{Rootfs, Session, assert_error, bulk, host, wait};
 use rustix::fs::{CWD, FileType, Mode, Timespec, Timestamps, XattrFlags, lgetxattr, mknodat, setxattr, utimensat};
 use tar::EntryType;
 use tonic::Code;
-
-/// Where a process sees a path, as the host gets there.
-fn inside(pid: i32, path: &str) -> PathBuf {
-    PathBuf::from(format!("/proc/{pid}/root{path}"))
-}
 
 async fn sleeping(hull: &Session, config: ContainerConfig) -> (String, i32) {
     let id = hull.run(config).await;
@@ -442,34 +438,6 @@ async fn ten_thousand_files_and_a_gigabyte_need_no_memory() {
     assert_eq!(done.bytes, size);
     assert_eq!(fs::metadata(inside(pid, "/to/large")).expect("copied").len(), size);
     assert!(most < before + (48 << 20), "{before} bytes before, {most} at most");
-}
-
-#[tokio::test]
-async fn a_file_that_shrinks_is_filled_up_and_told() {
-    let hull = Session::shared().await;
-    let (id, pid) = sleeping(&hull, hull.command(&["sleep", "1000"])).await;
-    let path = inside(pid, "/shrinks");
-    fs::File::create(&path).and_then(|file| file.set_len(64 << 20)).expect("creating");
-    use hull_proto::v1::copy_from_response::Message;
-    let request = hull_proto::v1::CopyFromRequest { container: id, path: "/shrinks".into(), follow_link: false };
-    let mut answers = hull.clients.containers.clone().copy_from(request).await.expect("CopyFrom").into_inner();
-    // The agent has begun to read and waits for us.
-    let first = answers.message().await.expect("the stream").and_then(|answer| answer.message);
-    assert!(matches!(first, Some(Message::Stat(_))), "{first:?}");
-    let data = answers.message().await.expect("the stream").and_then(|answer| answer.message);
-    let Some(Message::Data(data)) = data else { panic!("{data:?}") };
-    fs::File::options().write(true).open(&path).and_then(|file| file.set_len(1 << 20)).expect("shrinking");
-    let (mut bytes, mut done) = (data.len(), None);
-    while let Some(answer) = answers.message().await.expect("the stream") {
-        match answer.message {
-            Some(Message::Data(data)) => bytes += data.len(),
-            Some(Message::Done(said)) => done = Some(said),
-            other => panic!("{other:?}"),
-        }
-    }
-    let done = done.expect("done");
-    assert_eq!((done.shrunk, done.first_shrunk.as_str()), (1, "shrinks"));
-    assert!(bytes > 64 << 20, "{bytes}");
 }
 
 #[tokio::test]

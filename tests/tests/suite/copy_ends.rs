@@ -1,7 +1,6 @@
 //! However a copy ends, nothing of it is left, and it holds nobody up.
 
 use std::fs;
-use std::path::PathBuf;
 
 use bytes::Bytes;
 use hull_proto::v1::{
@@ -9,13 +8,10 @@ use hull_proto::v1::{
     StatPathRequest, copy_from_response, copy_to_request,
 };
 use hull_tests::harness::copy::{begin_copy_to, file};
+use hull_tests::harness::host::inside;
 use hull_tests::harness::{Rootfs, Session, assert_error, bulk, host, wait};
 use tokio::sync::mpsc;
 use tonic::{Code, Status, Streaming};
-
-fn inside(pid: i32, path: &str) -> PathBuf {
-    PathBuf::from(format!("/proc/{pid}/root{path}"))
-}
 
 /// Begins a copy of a large file from a container that has one, and takes no more than its first bytes.
 async fn stuck_from(hull: &Session, container: &str) -> Streaming<CopyFromResponse> {
@@ -235,4 +231,33 @@ async fn what_keeps_a_root_from_being_mounted_is_no_failure_of_hull_s() {
     fs::remove_dir(&volume).expect("removing");
     let result = hull.copy_from(&id, "/etc/passwd", false).await;
     assert_error(result, Code::FailedPrecondition, "START_FAILED", "fleeting at /vol: ENOENT");
+}
+
+#[tokio::test]
+async fn a_file_that_shrinks_is_filled_up_and_told() {
+    let hull = Session::shared().await;
+    let id = hull.run(hull.command(&["sleep", "1000"])).await;
+    let pid = hull.get(&id).await.pid;
+    let path = inside(pid, "/shrinks");
+    fs::File::create(&path).and_then(|file| file.set_len(64 << 20)).expect("creating");
+    use hull_proto::v1::copy_from_response::Message;
+    let request = hull_proto::v1::CopyFromRequest { container: id, path: "/shrinks".into(), follow_link: false };
+    let mut answers = hull.clients.containers.clone().copy_from(request).await.expect("CopyFrom").into_inner();
+    // The agent has begun to read and waits for us.
+    let first = answers.message().await.expect("the stream").and_then(|answer| answer.message);
+    assert!(matches!(first, Some(Message::Stat(_))), "{first:?}");
+    let data = answers.message().await.expect("the stream").and_then(|answer| answer.message);
+    let Some(Message::Data(data)) = data else { panic!("{data:?}") };
+    fs::File::options().write(true).open(&path).and_then(|file| file.set_len(1 << 20)).expect("shrinking");
+    let (mut bytes, mut done) = (data.len(), None);
+    while let Some(answer) = answers.message().await.expect("the stream") {
+        match answer.message {
+            Some(Message::Data(data)) => bytes += data.len(),
+            Some(Message::Done(said)) => done = Some(said),
+            other => panic!("{other:?}"),
+        }
+    }
+    let done = done.expect("done");
+    assert_eq!((done.shrunk, done.first_shrunk.as_str()), (1, "shrinks"));
+    assert!(bytes > 64 << 20, "{bytes}");
 }

@@ -6,14 +6,11 @@ use std::path::{Path, PathBuf};
 
 use hull_proto::v1::ContainerConfig;
 use hull_tests::harness::copy::{entries, file};
+use hull_tests::harness::host::inside;
 use hull_tests::harness::image::header;
 use hull_tests::harness::{Rootfs, Session, assert_error, bulk, error_info, host};
 use tar::EntryType;
 use tonic::Code;
-
-fn inside(pid: i32, path: &str) -> PathBuf {
-    PathBuf::from(format!("/proc/{pid}/root{path}"))
-}
 
 /// A directory of the host with a file in it, by the same absolute path as a directory of the container.
 struct Canary {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hull_proto::v1::{ContainerConfig, ContainerState, ExecStart, TerminalSize, exec_response};
-use hull_tests::harness::{ExecSession, Report, Session, assert_error, duration, host, metadata, wait};
+use hull_tests::harness::{ExecSession, Report, Session, assert_error, duration, given, host, metadata, wait};
 use sha2::{Digest as _, Sha256};
 use tonic::Code;
 
@@ -80,7 +80,7 @@ async fn standard_input_is_byte_exact() {
 /// `HULL_EXEC_BYTES` of them, a quarter of a GiB where nobody says otherwise.
 #[tokio::test]
 async fn any_number_of_bytes_goes_both_ways_past_a_slow_reader_in_bounded_memory() {
-    let total: usize = std::env::var("HULL_EXEC_BYTES").map_or(1 << 28, |text| text.parse().expect("a number"));
+    let total: usize = given("HULL_EXEC_BYTES").unwrap_or(1 << 28);
     let hull = Session::own().await;
     let id = sleeper(&hull).await;
     // Its length divides no piece's, so that none can stand for another.
@@ -410,11 +410,7 @@ async fn execs_leave_nothing_in_the_agent() {
 async fn endless_output_costs_the_agent_no_memory() {
     let hull = Session::own().await;
     let id = sleeper(&hull).await;
-    let resident = || -> u64 {
-        let status = host::text(format!("/proc/{}/status", hull.agent.pid()));
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS").trim().to_owned();
-        line.split(' ').next().expect("a number").parse().expect("a number")
-    };
+    let resident = || host::resident(hull.agent.pid());
     let before = resident();
     // A reader that takes nothing: the process must wait, not the agent collect.
     let session =
@@ -422,6 +418,6 @@ async fn endless_output_costs_the_agent_no_memory() {
             .await
             .expect("Exec");
     tokio::time::sleep(wait::scaled(Duration::from_millis(700))).await;
-    assert!(resident() < before + 16 * 1024, "{before} -> {} kB", resident());
+    assert!(resident() < before + (16 << 20), "{before} -> {} bytes", resident());
     drop(session);
 }

@@ -6,13 +6,13 @@
 //! `HULL_TEST_HUNTED_EXECS` sets how many execs each container makes; 150, by [`bulk`], unless given.
 
 use hull_proto::v1::{ContainerConfig, ExecStart, Namespace, NamespaceMode, Namespaces, Security, UserNamespaceMode};
-use hull_tests::harness::{ExecSession, Report, Session, bulk, error_info, wait};
+use hull_tests::harness::{ExecSession, Report, Session, bulk, error_info, given, wait};
 
 /// Execs that run side by side.
 const AT_ONCE: usize = 4;
 
 fn execs() -> usize {
-    std::env::var("HULL_TEST_HUNTED_EXECS").ok().and_then(|number| number.parse().ok()).unwrap_or_else(|| bulk(150))
+    given("HULL_TEST_HUNTED_EXECS").unwrap_or_else(|| bulk(150))
 }
 
 fn start(container: &str, words: &[&str]) -> ExecStart {

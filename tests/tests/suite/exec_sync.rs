@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use hull_proto::v1::{ExecStart, ExecSyncRequest, ExecSyncResponse, PauseContainerRequest, ResumeContainerRequest};
 use hull_tests::harness::host::Held;
-use hull_tests::harness::{ExecSession, Session, assert_error, bulk, duration, host, metadata, wait};
+use hull_tests::harness::{ExecSession, Session, assert_error, bulk, duration, given, host, metadata, wait};
 use tonic::{Code, Status};
 
 async fn sleeper(hull: &Session) -> String {
@@ -150,7 +150,7 @@ async fn a_cancelled_call_kills_its_process() {
 
 /// Execs of the test below; `HULL_TEST_EXECS` sets another number.
 fn execs() -> usize {
-    std::env::var("HULL_TEST_EXECS").ok().and_then(|number| number.parse().ok()).unwrap_or_else(|| bulk(600))
+    given("HULL_TEST_EXECS").unwrap_or_else(|| bulk(600))
 }
 
 /// Two that end well, and one of each kind that does not.

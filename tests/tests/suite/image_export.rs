@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use hull_proto::v1::{ArchiveFormat, ContainerConfig, ExportImageRequest, Image, ImportStart, RemoveImageRequest};
+use hull_tests::harness::host::tool;
 use hull_tests::harness::image::import;
 use hull_tests::harness::keep::{export, prune, remove_all};
 use hull_tests::harness::{Rootfs, Session, assert_error, connect, host, oci, wait};
@@ -12,16 +13,6 @@ use tonic::{Code, Status};
 
 fn named(names: &[&str]) -> ImportStart {
     ImportStart { tags: names.iter().map(|name| (*name).to_owned()).collect(), ..ImportStart::default() }
-}
-
-/// Runs a tool that must succeed; what it wrote.
-fn tool(program: &str, words: &[&str]) -> String {
-    let output = Command::new(program)
-        .args(words)
-        .output()
-        .unwrap_or_else(|error| panic!("{program}: {error}: run `make deps`"));
-    assert!(output.status.success(), "{program} {words:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 fn compressed(hull: &Session, program: &str, data: &[u8]) -> Vec<u8> {

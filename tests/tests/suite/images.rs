@@ -7,6 +7,7 @@ use hull_proto::v1::{
     ArchiveFormat, ContainerConfig, GetImageRequest, Image, ImageConfig, ImportImageRequest, ImportStart,
     ListImagesRequest, RemoveImageRequest, RemoveImageResponse, import_image_request,
 };
+use hull_tests::harness::host::tool;
 use hull_tests::harness::image::{base_config, header, import};
 use hull_tests::harness::{Rootfs, Session, assert_error, error_info, host, oci};
 use tonic::{Code, Status};
@@ -22,15 +23,6 @@ async fn get(hull: &Session, image: &str) -> Result<Image, Status> {
 
 async fn remove(hull: &Session, image: &str) -> Result<RemoveImageResponse, Status> {
     Ok(hull.clients.images.clone().remove_image(RemoveImageRequest { image: image.into() }).await?.into_inner())
-}
-
-/// Runs a tool that must succeed.
-fn tool(program: &str, words: &[&str]) {
-    let output = Command::new(program)
-        .args(words)
-        .output()
-        .unwrap_or_else(|error| panic!("{program}: {error}: run `make deps`"));
-    assert!(output.status.success(), "{program} {words:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 fn compressed(program: &str, data: &[u8], work: &Path) -> Vec<u8> {
@@ -357,19 +349,15 @@ async fn hostile_archives_write_nothing_outside() {
 async fn bombs_are_bounded() {
     let hull = Session::own().await;
     let work = hull.agent.scratch("work");
-    let resident = || -> u64 {
-        let status = host::text(format!("/proc/{}/status", hull.agent.pid()));
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM").trim().to_owned();
-        line.split(' ').next().expect("a number").parse().expect("a number")
-    };
-    let before = resident();
+    let peak = || host::peak(hull.agent.pid());
+    let before = peak();
     // 256 MiB of zeroes in some kB; read once, never held.
     let bomb = compressed("zstd", &Rootfs::empty().file("zeroes", 0o644, vec![0; 256 << 20]).tar(), &work);
     match import(&hull.clients, tags(&["test/bomb:1"]), bomb).await {
         Ok(image) => assert!(image.size > 0),
         Err(status) => assert!(matches!(status.code(), Code::InvalidArgument | Code::ResourceExhausted), "{status:?}"),
     }
-    assert!(resident() < before + 64 * 1024, "{before} -> {} kB", resident());
+    assert!(peak() < before + (64 << 20), "{before} -> {} bytes", peak());
 }
 
 #[tokio::test]

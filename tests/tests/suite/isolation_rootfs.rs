@@ -1,4 +1,4 @@
-//! The root file system: layers, mounts, /dev, generated files, masks; and images that are hostile to whoever mounts them.
+//! The root file system: mounts, /dev, generated files, masks; and images that are hostile to whoever mounts them.
 
 use std::path::PathBuf;
 
@@ -323,50 +323,6 @@ async fn wrong_mounts_are_refused_by_name() {
     let status =
         hull.try_run(ContainerConfig { mounts: vec![missing], ..hull.probe(&[]) }).await.expect_err("no such source");
     assert!(status.message().contains("/no/such/source"), "{status:?}");
-}
-
-#[tokio::test]
-async fn a_hundred_layers_make_one_root() {
-    let hull = Session::own().await;
-    let archive = layered_archive(&hull, 99);
-    let start = hull_proto::v1::ImportStart { tags: vec!["test/deep:1".into()], format: 0, config: None };
-    hull_tests::harness::image::import(&hull.clients, start, archive).await.expect("ImportImage");
-    let line = "cat /layer-0 /layer-57 /layer-98 /same; ls / | grep -c layer-";
-    let config = ContainerConfig { image: "test/deep:1".into(), ..hull.shell(line) };
-    assert_eq!(hull.output(config).await.text(), "0\n57\n98\n98\n99");
-}
-
-/// An OCI archive: the base image below `count` layers with a file each.
-fn layered_archive(hull: &Session, count: usize) -> Vec<u8> {
-    let mut layers = vec![Rootfs::base().tar()];
-    for number in 0..count {
-        let text = format!("{number}\n");
-        layers.push(Rootfs::empty().file(&format!("layer-{number}"), 0o644, &text).file("same", 0o644, &text).tar());
-    }
-    hull_tests::harness::oci::archive(&layers, &hull.agent.scratch("oci"))
-}
-
-#[tokio::test]
-async fn whiteouts_hide_what_lower_layers_have() {
-    let hull = Session::own().await;
-    let base = Rootfs::base()
-        .dir("d", 0o755)
-        .file("d/one", 0o644, "1")
-        .file("d/two", 0o644, "2")
-        .dir("o", 0o755)
-        .file("o/old", 0o644, "o");
-    let upper = Rootfs::empty()
-        .dir("d", 0o755)
-        .file("d/.wh.one", 0o644, "")
-        .dir("o", 0o755)
-        .file("o/.wh..wh..opq", 0o644, "")
-        .file("o/new", 0o644, "n");
-    let archive = hull_tests::harness::oci::archive(&[base.tar(), upper.tar()], &hull.agent.scratch("oci"));
-    let start = hull_proto::v1::ImportStart { tags: vec!["test/white:1".into()], format: 0, config: None };
-    hull_tests::harness::image::import(&hull.clients, start, archive).await.expect("ImportImage");
-    let config = ContainerConfig { image: "test/white:1".into(), ..hull.shell("ls -a /d /o") };
-    let text = hull.output(config).await.text();
-    assert_eq!(text.split_whitespace().collect::<Vec<_>>(), ["/d:", ".", "..", "two", "/o:", ".", "..", "new"]);
 }
 
 /// A file tree of the host that no container may touch: its path, and what must still be true at the end.

@@ -7,7 +7,7 @@ use std::time::Instant;
 use hull_proto::v1::{
     ContainerConfig, LogConfig, LogEntry, LogOverrun, LogRate, LostReason, StreamLogsRequest, log_rate::Amount,
 };
-use hull_tests::harness::{AgentOptions, Session, SmallDisk, assert_error, bulk, host, wait};
+use hull_tests::harness::{AgentOptions, Session, SmallDisk, assert_error, bulk, given, host, wait};
 use tonic::Code;
 
 fn limited(max_size: u64, max_files: u32) -> Option<LogConfig> {
@@ -65,8 +65,7 @@ async fn size_and_number_of_files_are_bounded() {
 /// `HULL_LOG_LINES` of them, 2 million, by [`bulk`], where nobody says otherwise.
 #[tokio::test]
 async fn every_line_is_there_once_while_the_log_rotates_and_the_agent_is_killed() {
-    let lines: u64 =
-        std::env::var("HULL_LOG_LINES").map_or_else(|_| bulk(2_000_000) as u64, |text| text.parse().expect("a number"));
+    let lines: u64 = given("HULL_LOG_LINES").unwrap_or_else(|| bulk(2_000_000)) as u64;
     let most = bulk(8 << 20) as u64;
     let mut hull = Session::own().await;
     let config = ContainerConfig { log: limited(most, 1000), ..hull.probe(&["lines", &lines.to_string()]) };
@@ -121,13 +120,9 @@ async fn a_line_of_a_gigabyte_costs_neither_memory_nor_disk() {
     };
     assert!(end.line.iter().rev().eq(b"dne".iter().chain(&vec![0; end.line.len() - 3])), "{:?}", end.line);
     let shim = host::stat(hull.get(&id).await.pid).expect("init").1;
-    let peak = |pid: i32| -> u64 {
-        let status = host::text(format!("/proc/{pid}/status"));
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM").trim().to_owned();
-        line.split(' ').next().expect("a number").parse().expect("a number")
-    };
-    assert!(peak(shim) < 4 * 1024, "{} kB", peak(shim));
-    assert!(peak(hull.agent.pid()) < 64 * 1024, "{} kB", peak(hull.agent.pid()));
+    assert!(host::peak(shim) < 4 << 20, "{} bytes", host::peak(shim));
+    let agent = host::peak(hull.agent.pid());
+    assert!(agent < 64 << 20, "{agent} bytes");
     let files = files(&hull.get(&id).await.log_path);
     assert!(files.len() == 3 && files.iter().all(|(_, size)| *size <= 8 << 20), "{files:?}");
 }

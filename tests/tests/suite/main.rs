@@ -23,6 +23,7 @@ mod image_export;
 mod image_keep;
 mod images;
 mod isolation_kernel;
+mod isolation_layers;
 mod isolation_namespaces;
 mod isolation_privileges;
 mod isolation_process;

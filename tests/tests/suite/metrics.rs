@@ -162,9 +162,7 @@ async fn what_there_is_is_told() {
     assert_eq!(value(&samples, "hull_image_blobs", &[]) as usize, blobs.len());
     assert_eq!(value(&samples, "hull_image_blob_bytes", &[]) as u64, blobs.iter().sum::<u64>());
     assert!(value(&samples, "hull_image_layer_bytes", &[]) > 0.0 && value(&samples, "hull_store_bytes", &[]) > 0.0);
-    let status = host::text(format!("/proc/{}/status", hull.agent.pid()));
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok());
-    let resident = resident.map(|kilobytes: f64| kilobytes * 1024.0).expect("VmRSS");
+    let resident = host::resident(hull.agent.pid()) as f64;
     let told = value(&samples, "process_resident_memory_bytes", &[]);
     assert!((told - resident).abs() < 8e6, "{told} {resident}");
     // Nothing is traced.
@@ -178,9 +176,7 @@ fn descriptors(pid: i32) -> usize {
 }
 
 fn resident_kilobytes(pid: i32) -> u64 {
-    let status = host::text(format!("/proc/{pid}/status"));
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
-    line.split_whitespace().next().and_then(|number| number.parse().ok()).expect("a number")
+    host::resident(pid) >> 10
 }
 
 #[tokio::test]

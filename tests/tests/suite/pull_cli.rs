@@ -75,19 +75,12 @@ async fn a_large_layer_does_not_fill_the_agents_memory() {
     let site = Site::new().await;
     let size = 100 << 20;
     let layer = site.publish_blob("demo/large:1", size);
-    let before = peak(site.hull.agent.pid());
+    let before = host::peak(site.hull.agent.pid());
     Ctl::run(&site.hull.agent, &["pull", &site.proxy.name("demo/large:1")]).ok();
-    let after = peak(site.hull.agent.pid());
+    let after = host::peak(site.hull.agent.pid());
     assert!(after - before < 50 << 20, "it took up to {} MB, {} before", after >> 20, before >> 20);
     let blob = layer["digest"].as_str().expect("a digest");
     let asked = site.proxy.asked_for("GET", blob);
     assert!(asked.len() > 3 && asked.iter().all(|asked| asked.status == 206), "it came in ranges: {asked:?}");
     assert_eq!(asked.iter().map(|asked| asked.sent).sum::<u64>(), layer["size"].as_u64().expect("a size"));
-}
-
-/// The most memory that a process ever had.
-fn peak(pid: i32) -> u64 {
-    let status = host::text(format!("/proc/{pid}/status"));
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("VmHWM");
-    line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") << 10
 }
