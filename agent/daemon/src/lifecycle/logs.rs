@@ -138,11 +138,8 @@ impl LogReader {
                 if let Some(entry) = self.wanted(offset, line) {
                     size += entry.line.len() + ENTRY_OVERHEAD;
                     entries.push(entry);
-                    if size >= BATCH {
-                        break 'full;
-                    }
                 }
-                if self.over {
+                if size >= BATCH || self.over {
                     break 'full;
                 }
             }

@@ -1,5 +1,5 @@
-//! Counts calls by method and code, and traces them. The methods are those of the descriptors: whatever else is asked for is "unknown", so that nobody
-//! from outside makes a metric.
+//! Counts calls by method and code, and traces them. The methods are those of the descriptors: whatever else is asked for is
+//! "unknown", so that nobody from outside makes a metric.
 
 use std::collections::HashMap;
 use std::convert::Infallible;

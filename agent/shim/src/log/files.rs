@@ -38,8 +38,7 @@ impl Files {
     }
 
     fn find(plan: &LogPlan) -> nix::Result<Self> {
-        let (directory, link) = plan.path.rsplit_once('/').ok_or(Errno::EINVAL)?;
-        let path = directory;
+        let (path, link) = plan.path.rsplit_once('/').ok_or(Errno::EINVAL)?;
         let directory = open(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())?;
         let linked = linked(&directory, link)?;
         let numbers = numbers(path, link)?;

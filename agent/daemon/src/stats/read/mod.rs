@@ -75,14 +75,12 @@ impl Reader {
         if known && !afresh && self.rest.holds(told, now, self.target.run) {
             self.read_moving(groups, usage, scratch)?;
         } else {
-            if known && self.rest.limits_hold(told, now, self.target.run) {
+            let limits_hold = known && self.rest.limits_hold(told, now, self.target.run);
+            if limits_hold {
                 (tales.memory.limit, tales.pids.limit) = (usage.memory.limit, usage.pids.limit);
-                usage.copy(&tales);
-                self.read_whole(groups, usage, false, scratch)?;
-            } else {
-                usage.copy(&tales);
-                self.read_whole(groups, usage, true, scratch)?;
             }
+            usage.copy(&tales);
+            self.read_whole(groups, usage, !limits_hold, scratch)?;
             // Who does not know whether a process ran, or lacked descriptors, does not know of rest.
             if usage.cpu.usage_nanos.is_some() && !scratch.is_exhausted() {
                 self.rest.read(told, now);
