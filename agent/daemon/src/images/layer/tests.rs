@@ -44,7 +44,8 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        run("umount", &[text(&self.0)]);
+        // Lazily: a process that another test is about to make holds, until it executes its program, what was open here just now.
+        run("umount", &["--lazy", text(&self.0)]);
         fs::remove_dir(&self.0).unwrap();
     }
 }
